@@ -1,0 +1,186 @@
+"""What detectors with an autoencoder in them share."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from anomaly_estimators.deep import DeepDetector
+from anomaly_estimators.nn.autoencoder import mlp_autoencoder
+from anomaly_estimators.nn.custom import build_autoencoder
+from anomaly_estimators.nn.mlp import ACTIVATIONS
+from anomaly_estimators.training.phases import Phase
+from anomaly_estimators.training.pretraining import autoencoder_phases
+
+__all__ = ["AutoencodingDetector"]
+
+
+class AutoencodingDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DeepDetector):
+    """Base class of the detectors that train an autoencoder and offer its codes as a transformer.
+
+    A subclass defines ``_module_transform(module, X)``, the representation of a batch.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : tuple of int, default=(64, 32)
+        Widths of the encoder's hidden layers, at least 1 each; the decoder mirrors them.
+    latent_dim : int, default=8
+        Width of the code.
+    activation : str, default="tanh"
+        Activation of the hidden layers: "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid",
+        "softplus" or "identity".
+    network : torch.nn.Module, callable or None, default=None
+        Own autoencoder in the place of the fully connected one: a module with ``encoder`` and
+        ``decoder`` that returns ``(code, reconstruction)``, which is copied with its weights, or a
+        callable that takes the number of features and returns one. See
+        :class:`~anomaly_estimators.nn.autoencoder.AutoencoderNetwork`.
+    pretrain : {"end_to_end", "layerwise"} or None, default=None
+        Training of the autoencoder before the method's objective: as a whole, or layer after layer as
+        denoising autoencoders and then as a whole (Vincent et al. 2010).
+    pretrain_max_iter : int or None, default=None
+        Epochs of every phase of the pre-training; ``None`` takes ``max_iter``.
+    corruption : float, default=0.1
+        Share of a layer's inputs that layer-wise pre-training masks.
+    """
+
+    _parameter_constraints: dict = {
+        **DeepDetector._parameter_constraints,
+        "hidden_layer_sizes": ["array-like"],
+        "latent_dim": [Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "network": [nn.Module, callable, None],
+        "pretrain": [StrOptions({"end_to_end", "layerwise"}), None],
+        "pretrain_max_iter": [Interval(Integral, 1, None, closed="left"), None],
+        "corruption": [Interval(Real, 0, 1, closed="left")],
+    }
+
+    def __init__(
+        self,
+        *,
+        hidden_layer_sizes=(64, 32),
+        latent_dim=8,
+        activation="tanh",
+        network=None,
+        pretrain=None,
+        pretrain_max_iter=None,
+        corruption=0.1,
+        scaler="standard",
+        max_iter=100,
+        batch_size="auto",
+        learning_rate=1e-3,
+        lr_schedule="constant",
+        weight_decay=0.0,
+        optimizer="adam",
+        ema_decay=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        callbacks=None,
+        checkpoint=None,
+        contamination=0.1,
+        device="auto",
+        warm_start=False,
+        random_state=None,
+        verbose=0,
+    ):
+        super().__init__(
+            scaler=scaler,
+            max_iter=max_iter,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            lr_schedule=lr_schedule,
+            weight_decay=weight_decay,
+            optimizer=optimizer,
+            ema_decay=ema_decay,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            callbacks=callbacks,
+            checkpoint=checkpoint,
+            contamination=contamination,
+            device=device,
+            warm_start=warm_start,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.latent_dim = latent_dim
+        self.activation = activation
+        self.network = network
+        self.pretrain = pretrain
+        self.pretrain_max_iter = pretrain_max_iter
+        self.corruption = corruption
+
+    def _module_transform(self, module: nn.Module, X: Tensor) -> Tensor:
+        """Return the representation of a batch, of shape (n, n_components)."""
+        raise NotImplementedError
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
+
+    def _build_autoencoder(self, n_features: int) -> nn.Module:
+        return build_autoencoder(
+            self.network,
+            n_features,
+            lambda: mlp_autoencoder(
+                n_features, self.hidden_layer_sizes, self.latent_dim, self.activation
+            ),
+        )
+
+    def _pretraining_phases(self, autoencoder: nn.Module, *, fine_tune: bool) -> list[Phase]:
+        return autoencoder_phases(
+            autoencoder,
+            self.pretrain,
+            self.pretrain_max_iter or self.max_iter,
+            corruption=self.corruption,
+            fine_tune=fine_tune,
+        )
+
+    def transform(self, X) -> np.ndarray:
+        """Represent rows by the trained network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs)
+            Codes; float32 for float32 rows, else float64.
+        """
+        check_is_fitted(self)
+        X = self._validate_rows(X, reset=False)
+        return np.concatenate(list(self._map(self._module_transform, X)))
+
+    @property
+    def _n_features_out(self) -> int:
+        return self._represented(2).shape[1]
+
+    def _represented(self, n_rows: int) -> np.ndarray:
+        rows = np.zeros((n_rows, self.n_features_in_), dtype=np.float32)
+        return next(iter(self._map(self._module_transform, rows)))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def check_layer_sizes(name: str, value) -> None:
+    """Refuse what is no sequence of widths.
+
+    Raises
+    ------
+    ValueError
+    """
+    sizes = np.asarray(value)
+    if sizes.ndim != 1 or (sizes.size and (sizes.dtype.kind not in "iu" or sizes.min() < 1)):
+        raise ValueError(
+            f"{name} must be a sequence of integers of at least 1, such as (64, 32); got {value!r}."
+        )

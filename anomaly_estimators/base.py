@@ -1,0 +1,262 @@
+"""The contract of every detector: scores, threshold, labels. No torch here."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils import assert_all_finite
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from anomaly_estimators._docstrings import inherit_entries
+from anomaly_estimators.labels import read_labels
+
+__all__ = ["OutlierDetector", "threshold"]
+
+# Rows of a memory map that are checked at a time.
+_CHECKED_VALUES = 2**22
+
+
+def threshold(scores: np.ndarray, contamination: float | str) -> float:
+    """Score below which a row is flagged.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_samples,)
+        Scores of the training rows; higher is more normal.
+    contamination : float or "auto"
+        Share of the rows to flag: the threshold lies half-way between the last flagged score and the
+        next. Rows with equal scores are on the same side. "auto" flags what lies below the lower
+        quartile by more than 1.5 interquartile ranges (Tukey's fence), and the lowest score where
+        nothing does.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> threshold(np.array([-9.0, -1.0, -1.5, -1.25]), 0.25)
+    -5.25
+    """
+    ranked = np.sort(np.asarray(scores, dtype=np.float64))
+    if contamination == "auto":
+        lower, upper = np.percentile(ranked, [25, 75])
+        n_flagged = max(1, int(np.searchsorted(ranked, lower - 1.5 * (upper - lower))))
+    else:
+        # The smallest excess is rounding: 0.29 * 100 is 28.999999999999996.
+        n_flagged = int(np.floor(contamination * len(ranked) + 1e-9))
+    if n_flagged == 0:
+        return float(ranked[0])
+    if n_flagged >= len(ranked):
+        return float(ranked[-1])
+    below, above = ranked[n_flagged - 1], ranked[n_flagged]
+    # Halved before they are added, because the sum may overflow; and never rounded onto the score below.
+    middle = 0.5 * below + 0.5 * above
+    return float(middle if middle > below else above)
+
+
+class OutlierDetector(OutlierMixin, BaseEstimator):
+    """Base class of all detectors.
+
+    A subclass defines ``_fit(X, labels)`` and ``_anomaly_score(X)``, the paper's score of validated
+    rows, higher for anomalies. It gets parameter validation, the threshold, ``predict``,
+    ``decision_function``, ``score``, ``fit_predict`` and a fit that leaves the estimator as it was when
+    it fails.
+
+    Parameters
+    ----------
+    contamination : float or "auto", default=0.1
+        Share of anomalies among the training rows, in (0, 0.5]: ``predict`` flags exactly this share of
+        them. "auto" flags the rows whose score lies below the lower quartile by more than 1.5
+        interquartile ranges. It sets the threshold ``offset_`` and has no part in the scores.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold on the scores: rows with a lower score are predicted as anomalies.
+    n_features_in_ : int
+        Number of features seen in ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features seen in ``fit``, if all of them are strings.
+    """
+
+    _parameter_constraints: dict = {
+        "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
+    }
+    # Detectors that learn from labels set it; the others ignore y.
+    _uses_labels = False
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        inherit_entries(cls)
+
+    def __init__(self, *, contamination=0.1):
+        self.contamination = contamination
+
+    def fit(self, X, y=None):
+        """Fit the detector.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, at least two.
+        y : array-like of shape (n_samples,), default=None
+            Ignored by unsupervised detectors. Otherwise read by sign: +1 known normal, -1 known anomaly,
+            0 unlabelled.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator. If the fit fails, the estimator is left as it was.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is impossible, or if X has missing or infinite values or too few rows.
+        """
+        with _unchanged_on_failure(self):
+            self._validate_params()
+            self._check_parameters()
+            X = self._validate_rows(X, reset=True)
+            labels = read_labels(y, X) if self._uses_labels else None
+            self._fit(X, labels)
+            scores = self._scores(X)
+            self._check_scores(scores, X)
+            self.offset_ = threshold(scores, self.contamination)
+        return self
+
+    def score_samples(self, X) -> np.ndarray:
+        """Score rows: the higher, the more normal.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            The negative of the paper's anomaly score; float32 for float32 rows, else float64. A row that
+            is too far off to be scored in that precision gets the lowest finite number.
+        """
+        check_is_fitted(self)
+        return self._scores(self._validate_rows(X, reset=False))
+
+    def decision_function(self, X) -> np.ndarray:
+        """Score rows relative to the threshold.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), dtype float64
+            ``score_samples(X) - offset_``: negative for rows that are predicted as anomalies.
+        """
+        # In float64 also for float32 scores: rounded, the difference would move rows over the threshold.
+        return self.score_samples(X).astype(np.float64) - self.offset_
+
+    def predict(self, X) -> np.ndarray:
+        """Tell anomalies from normal rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), dtype int64
+            -1 for anomalies, +1 for normal rows.
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def fit_predict(self, X, y=None) -> np.ndarray:
+        """Fit the detector and tell the anomalies among the training rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,), default=None
+            Labels as in :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), dtype int64
+            -1 for anomalies, +1 for normal rows.
+        """
+        return self.fit(X, y).predict(X)
+
+    def score(self, X, y=None) -> float:
+        """Mean score of rows, for a search without labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : object, default=None
+            Ignored.
+
+        Returns
+        -------
+        float
+            Mean of ``score_samples(X)``. It compares models of one method only.
+        """
+        return float(np.mean(self.score_samples(X), dtype=np.float64))
+
+    # What a subclass defines
+
+    def _fit(self, X: np.ndarray, labels: np.ndarray | None) -> None:
+        raise NotImplementedError
+
+    def _anomaly_score(self, X: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def _check_parameters(self) -> None:
+        """Refuse parameters that do not go together, before any work is done."""
+
+    def _check_scores(self, scores: np.ndarray, X: np.ndarray) -> None:
+        """Warn if the scores of the training rows show that something went wrong."""
+
+    # What is shared
+
+    def _scores(self, X: np.ndarray) -> np.ndarray:
+        scores = -self._anomaly_score(X)
+        lowest = np.finfo(scores.dtype).min
+        return np.nan_to_num(scores, copy=False, nan=lowest, posinf=lowest, neginf=lowest)
+
+    def _validate_rows(self, X, *, reset: bool) -> np.ndarray:
+        mapped = isinstance(X, np.memmap)
+        rows = validate_data(
+            self,
+            X,
+            reset=reset,
+            # A memory map is neither cast nor read as a whole.
+            dtype=None if mapped else [np.float64, np.float32],
+            ensure_all_finite=not mapped,
+            ensure_min_samples=2 if reset else 1,
+        )
+        if not mapped:
+            return rows
+        from anomaly_estimators.training.rows import release_pages
+
+        step = max(1, _CHECKED_VALUES // X.shape[1])
+        for start in range(0, X.shape[0], step):
+            assert_all_finite(
+                X[start : start + step], estimator_name=type(self).__name__, input_name="X"
+            )
+            release_pages(X)
+        return X
+
+
+@contextmanager
+def _unchanged_on_failure(estimator: BaseEstimator) -> Iterator[None]:
+    """Put an estimator's attributes back if the block fails, or is interrupted."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise

@@ -1,0 +1,37 @@
+"""Benchmark sets of anomaly detection: fetchers, and the protocols that split them.
+
+Every fetcher returns +1 for normal rows and -1 for anomalies. Files are taken from the folder that
+the environment variable ``ANOMALY_ESTIMATORS_DATA`` names, then from the cache, else downloaded;
+each is checked against its SHA-256.
+"""
+
+from ._kddcup99 import fetch_kddcup99
+from ._odds import (
+    fetch_arrhythmia,
+    fetch_cardio,
+    fetch_cover,
+    fetch_mammography,
+    fetch_odds,
+    fetch_satellite,
+    fetch_satimage2,
+    fetch_shuttle,
+    fetch_thyroid,
+)
+from ._registry import DataFile, data_files
+from .protocols import one_class_split
+
+__all__ = [
+    "DataFile",
+    "data_files",
+    "fetch_arrhythmia",
+    "fetch_cardio",
+    "fetch_cover",
+    "fetch_kddcup99",
+    "fetch_mammography",
+    "fetch_odds",
+    "fetch_satellite",
+    "fetch_satimage2",
+    "fetch_shuttle",
+    "fetch_thyroid",
+    "one_class_split",
+]

@@ -1,0 +1,175 @@
+"""The published files behind the fetchers: where they are, what they hold, how to check them."""
+
+from dataclasses import dataclass
+
+__all__ = ["DataFile", "data_files"]
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One published data file; immutable.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set; also the name of the folder that holds the file.
+    filename : str
+        Name of the file.
+    addresses : tuple of str
+        Where the file is published; they are tried in this order.
+    sha256 : str
+        SHA-256 of the file, in hexadecimal.
+    n_samples : int
+        Number of rows.
+    n_features : int
+        Number of features that the fetcher returns, after one-hot encoding.
+    n_anomalies : int
+        Number of anomalous rows.
+
+    See Also
+    --------
+    data_files : The entries of this library.
+
+    Examples
+    --------
+    >>> from anomaly_estimators.datasets import data_files
+    >>> {file.name: file.n_anomalies for file in data_files()}["thyroid"]
+    93
+    """
+
+    name: str
+    filename: str
+    addresses: tuple[str, ...]
+    sha256: str
+    n_samples: int
+    n_features: int
+    n_anomalies: int
+
+    @property
+    def path(self) -> str:
+        """Path below a data folder, ``<name>/<filename>``."""
+        return f"{self.name}/{self.filename}"
+
+
+_ADBENCH = "https://github.com/Minqi824/ADBench/raw/main/adbench/datasets/Classical/"
+_DROPBOX = "https://www.dropbox.com/s/"
+
+KDDCUP99 = DataFile(
+    name="kddcup99",
+    filename="kddcup.data_10_percent.gz",
+    addresses=(
+        "https://kdd.ics.uci.edu/databases/kddcup99/kddcup.data_10_percent.gz",
+        # The byte-identical copy that scikit-learn's own fetcher takes.
+        "https://ndownloader.figshare.com/files/5976042",
+    ),
+    sha256="8045aca0d84e70e622d1148d7df782496f6333bf6eb979a1b0837c42a9fd9561",
+    n_samples=494_021,
+    n_features=120,
+    n_anomalies=97_278,
+)
+
+# A tuple, in the order in which the sets are documented: nothing can change it by accident.
+ODDS = (
+    DataFile(
+        "thyroid",
+        "thyroid.mat",
+        (_DROPBOX + "bih0e15a0fukftb/thyroid.mat?dl=1",),
+        "49155d7861b977e90808faf68343ff67a67f63090c2744d514dbb67ac68e7e33",
+        3_772,
+        6,
+        93,
+    ),
+    DataFile(
+        "arrhythmia",
+        "arrhythmia.mat",
+        (_DROPBOX + "lmlwuspn1sey48r/arrhythmia.mat?dl=1",),
+        "e4d47e499591ae31e5d7f0cd983367092353eac240f48e14c9b36457edb3460d",
+        452,
+        274,
+        66,
+    ),
+    DataFile(
+        "cardio",
+        "cardio.mat",
+        (_DROPBOX + "galg3ihvxklf0qi/cardio.mat?dl=1",),
+        "5e568b6a73711012c481fa6cc984ab9c68e9a4fa44d6aeb3b43efa381c3f695b",
+        1_831,
+        21,
+        176,
+    ),
+    DataFile(
+        "satellite",
+        "satellite.mat",
+        (_DROPBOX + "dpzxp8jyr9h93k5/satellite.mat?dl=1",),
+        "6feac3112b9c14e1c3e60afc437f2f3d29dc1000119c9f950c628078778d6aa0",
+        6_435,
+        36,
+        2_036,
+    ),
+    DataFile(
+        "satimage-2",
+        "satimage-2.mat",
+        (_DROPBOX + "hckgvu9m6fs441p/satimage-2.mat?dl=1",),
+        "95c37a07cea2cb201f6900d14f521510e10b6b2f0074c06ac46d3157440ec67b",
+        5_803,
+        36,
+        71,
+    ),
+    DataFile(
+        "shuttle",
+        "shuttle.mat",
+        (_DROPBOX + "mk8ozgisimfn3dw/shuttle.mat?dl=1",),
+        "b6e396c92354d5dcf5036901e36dc58e2913f2d1a5e138c35a2bedf9c69db899",
+        49_097,
+        9,
+        3_511,
+    ),
+    DataFile(
+        "mammography",
+        "23_mammography.npz",
+        (_ADBENCH + "23_mammography.npz",),
+        "a0308ac9712d78321073b1c2dc98dc37665c0f35c1cc33019416fe8f8d7de7ea",
+        11_183,
+        6,
+        260,
+    ),
+    DataFile(
+        "cover",
+        "10_cover.npz",
+        (_ADBENCH + "10_cover.npz",),
+        "945a097c3542ae81a551bf1c06dcad78a755d94f84fcaf1d60687e42d1a656df",
+        286_048,
+        10,
+        2_747,
+    ),
+)
+
+
+def data_files() -> tuple[DataFile, ...]:
+    """List the files that the fetchers read, with addresses, checksums and sizes.
+
+    Returns
+    -------
+    files : tuple of DataFile
+        One entry a file; every entry is immutable and has the attributes ``name``, ``filename``,
+        ``addresses``, ``sha256``, ``n_samples``, ``n_features``, ``n_anomalies`` and ``path``.
+
+    See Also
+    --------
+    fetch_kddcup99 : The set of the first entry.
+    fetch_odds : The sets of the other entries.
+
+    Notes
+    -----
+    To work without a network, copy the files to ``<folder>/<name>/<filename>`` and let the
+    environment variable ``ANOMALY_ESTIMATORS_DATA`` name that folder. It is only ever read.
+
+    Examples
+    --------
+    >>> from anomaly_estimators.datasets import data_files
+    >>> for file in data_files()[:2]:
+    ...     print(file.path, file.n_samples, file.n_features, file.n_anomalies)
+    kddcup99/kddcup.data_10_percent.gz 494021 120 97278
+    thyroid/thyroid.mat 3772 6 93
+    """
+    return (KDDCUP99, *ODDS)

@@ -1,0 +1,422 @@
+"""The bridge between a network and the detector contract."""
+
+import copy
+import os
+from collections.abc import Callable, Iterator
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from torch import Tensor, nn
+
+from anomaly_estimators.base import OutlierDetector
+from anomaly_estimators.training.batches import ResidentRows, StreamedRows, make_batches
+from anomaly_estimators.training.checkpoints import data_fingerprint, load_checkpoint
+from anomaly_estimators.training.devices import resolve_device
+from anomaly_estimators.training.guards import warn_if_collapsed, warn_if_unmoved
+from anomaly_estimators.training.loop import TrainingOptions, run_phases
+from anomaly_estimators.training.net import OPTIMIZERS, DetectorNet
+from anomaly_estimators.training.phases import Phase
+from anomaly_estimators.training.randomness import isolated_randomness
+from anomaly_estimators.training.rows import RowSource
+from anomaly_estimators.training.schedules import SCHEDULES
+from anomaly_estimators.training.stopping import EarlyStopping
+
+__all__ = ["DeepDetector"]
+
+SCALERS = {
+    "minmax": MinMaxScaler,
+    "robust": RobustScaler,
+    "standard": StandardScaler,
+}
+# Arrays that take more than this share of a CUDA device's free memory are streamed to it.
+_DEVICE_SHARE = 0.5
+# Memory maps larger than this (bytes in float32) are streamed from their file.
+_STREAM_BYTES = 256 * 2**20
+# Rows on which a scaler without partial_fit is fitted when the data are streamed.
+_SCALER_ROWS = 100_000
+
+
+class DeepDetector(OutlierDetector):
+    """Base class of the detectors that train a network.
+
+    A method is a network, a loss and a score. A subclass defines
+
+    - ``_build_module(n_features)``: the network, a :class:`torch.nn.Module`;
+    - ``_phases(module)``: a list of :class:`~anomaly_estimators.training.phases.Phase`, each with the
+      loss, a function of what the network returns for a batch, of the batch, and of its labels;
+    - ``_module_score(module, X)``: the anomaly score of a batch, a tensor with one value a row;
+    - ``_finish(X)``, if something is to be estimated on all training rows with the trained network;
+
+    and inherits training, scaling, batches, devices, seeds, early stopping, weight averaging,
+    checkpoints, progress, guards, thresholds and persistence.
+
+    Parameters
+    ----------
+    scaler : {"standard", "minmax", "robust"}, transformer or None, default="standard"
+        Scaling of the features before the network, fitted on the training rows; ``None`` if the rows are
+        scaled already. Any scikit-learn transformer that keeps the number of features will do.
+    max_iter : int, default=100
+        Number of epochs.
+    batch_size : int or "auto", default="auto"
+        Rows in a mini-batch. "auto" takes a fiftieth of the rows, within 32 and 1024.
+    learning_rate : float, default=1e-3
+        Step size of the optimizer.
+    lr_schedule : {"constant", "cosine", "linear", "step", "warmup_cosine"} or callable, \
+            default="constant"
+        Factor on the learning rate, as a function of the share of the epochs that has passed.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer.
+    optimizer : {"adam", "adamw", "rmsprop", "sgd"} or callable, default="adam"
+        A class of :mod:`torch.optim`, or a callable ``optimizer(parameters, lr=...)`` that takes
+        ``weight_decay`` too where that is not 0.
+    ema_decay : float or None, default=None
+        If set, the weights at the end are an exponential moving average over the steps with this decay,
+        such as 0.999, which calms methods whose ranking jumps from epoch to epoch.
+    early_stopping : bool, default=False
+        Whether to hold out a part of the training rows, to stop when the loss on it no longer falls, and
+        to keep the best weights.
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out for early stopping. Labelled rows are split in the same proportion.
+    n_iter_no_change : int, default=10
+        Epochs without an improvement after which early stopping ends the training.
+    tol : float, default=1e-4
+        Relative improvement of the held-out loss that counts for early stopping.
+    callbacks : list of skorch callbacks or None, default=None
+        They are copied, and meet the net at its events as described in skorch's documentation.
+    checkpoint : str, path-like or None, default=None
+        File to which the state of the training is written every minute, and from which a fit with the same
+        data and parameters goes on after it was killed. It is deleted when the fit is complete.
+    device : str, default="auto"
+        "cpu", "cuda", "cuda:1" and so on; "auto" takes CUDA where there is one.
+    warm_start : bool, default=False
+        Whether a second ``fit`` goes on from the weights of the one before. Pre-training and scaling are
+        then kept.
+    random_state : int, RandomState instance or None, default=None
+        Decides the initial weights, the order of the batches, and dropout. An int makes fits
+        reproducible bit by bit on one machine.
+    verbose : int, default=0
+        1 shows a progress bar; 0 prints nothing.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The skorch net.
+    module_ : torch.nn.Module
+        The trained network.
+    scaler_ : transformer or None
+        The fitted scaler.
+    history_ : list of dict
+        One row an epoch: phase, losses.
+    loss_curve_ : list of float
+        Training loss of every epoch, without pre-training.
+    n_iter_ : int
+        Number of epochs run, without pre-training.
+    """
+
+    _parameter_constraints: dict = {
+        **OutlierDetector._parameter_constraints,
+        "scaler": [StrOptions(set(SCALERS)), HasMethods(["fit", "transform"]), None],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions(set(SCHEDULES)), callable],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
+        "ema_decay": [Interval(Real, 0, 1, closed="neither"), None],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "callbacks": [list, tuple, None],
+        "checkpoint": [str, os.PathLike, None],
+        "device": [str],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    # Seconds between two checkpoints.
+    _checkpoint_interval = 60.0
+
+    def __init__(
+        self,
+        *,
+        scaler="standard",
+        max_iter=100,
+        batch_size="auto",
+        learning_rate=1e-3,
+        lr_schedule="constant",
+        weight_decay=0.0,
+        optimizer="adam",
+        ema_decay=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        callbacks=None,
+        checkpoint=None,
+        contamination=0.1,
+        device="auto",
+        warm_start=False,
+        random_state=None,
+        verbose=0,
+    ):
+        super().__init__(contamination=contamination)
+        self.scaler = scaler
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.lr_schedule = lr_schedule
+        self.weight_decay = weight_decay
+        self.optimizer = optimizer
+        self.ema_decay = ema_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.callbacks = callbacks
+        self.checkpoint = checkpoint
+        self.device = device
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # What a method defines
+
+    def _build_module(self, n_features: int) -> nn.Module:
+        """Return the network, initialised from torch's global generator."""
+        raise NotImplementedError
+
+    def _phases(self, module: nn.Module) -> list[Phase]:
+        """Return the phases of the training."""
+        raise NotImplementedError
+
+    def _module_score(self, module: nn.Module, X: Tensor) -> Tensor:
+        """Return the anomaly scores of a batch, of shape (n,)."""
+        raise NotImplementedError
+
+    def _finish(self, X: np.ndarray) -> None:
+        """Estimate on all training rows what the scores need beside the trained weights."""
+
+    # The bridge
+
+    @property
+    def module_(self) -> nn.Module:
+        # A property, so that the module exists once in memory and in a pickle.
+        try:
+            return vars(self)["net_"].module_
+        except KeyError:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute 'module_' before fit"
+            ) from None
+
+    @property
+    def history_(self) -> list[dict]:
+        try:
+            return vars(self)["net_"].history
+        except KeyError:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute 'history_' before fit"
+            ) from None
+
+    def _check_parameters(self) -> None:
+        resolve_device(self.device)
+        if self.checkpoint is not None:
+            folder = os.path.dirname(os.path.abspath(self.checkpoint))
+            if not os.path.isdir(folder):
+                raise ValueError(f"checkpoint={self.checkpoint!r}: the folder {folder} does not exist.")
+
+    def _fit(self, X: np.ndarray, labels: np.ndarray | None) -> None:
+        device = resolve_device(self.device)
+        warm = self.warm_start and "net_" in vars(self)
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        resume, fingerprint = None, ""
+        if self.checkpoint is not None:
+            fingerprint = data_fingerprint(X, labels, self._describe())
+            resume = load_checkpoint(self.checkpoint, fingerprint)
+            seed = resume["seed"] if resume else seed
+        scaler = self.scaler_ if warm else self._fit_scaler(X)
+        with isolated_randomness(seed, device):
+            module = self._warm_module(X) if warm else self._build_module(X.shape[1])
+            net = self._make_net(module, device)
+            if warm:
+                net.history.extend(dict(row) for row in self.history_)
+            phases = [phase for phase in self._phases(net.module_) if phase.main or not warm]
+            dataset, valid_dataset = self._make_datasets(
+                RowSource(X, scaler, np.float32), labels, device, seed
+            )
+            initial = [parameter.detach().clone() for parameter in net.module_.parameters()]
+            run_phases(
+                net,
+                phases,
+                dataset,
+                valid_dataset,
+                self._training_options(seed, fingerprint),
+                torch.Generator().manual_seed(seed),
+                resume,
+            )
+        del dataset, valid_dataset
+        net.module_.eval()
+        warn_if_unmoved(net.module_, initial)
+        self.scaler_ = scaler
+        self.net_ = net
+        self._n_trained_features = X.shape[1]
+        main = {phase.name for phase in phases if phase.main}
+        self.loss_curve_ = [row["train_loss"] for row in net.history if row["phase"] in main]
+        self.n_iter_ = len(self.loss_curve_)
+        self._finish(X)
+
+    def _check_scores(self, scores: np.ndarray, X: np.ndarray) -> None:
+        warn_if_collapsed(scores, X)
+
+    def _anomaly_score(self, X: np.ndarray) -> np.ndarray:
+        return np.concatenate(list(self._map(self._module_score, X)))
+
+    def _map(
+        self,
+        function: Callable[[nn.Module, Tensor], Tensor],
+        X: np.ndarray,
+        *,
+        scaled: bool = False,
+    ) -> Iterator[np.ndarray]:
+        """Apply ``function(module, rows)`` to all rows, piece by piece, in evaluation mode.
+
+        Parameters
+        ----------
+        function : callable
+            Returns a tensor with as many rows as it was given.
+        X : ndarray of shape (n_samples, n_features)
+        scaled : bool, default=False
+            Whether the rows are on the network's scale already.
+
+        Yields
+        ------
+        ndarray
+            In the precision of X: float32 for float32 rows, float64 for all others.
+        """
+        dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+        module = self.module_
+        device = next(module.parameters()).device
+        if dtype == np.float64:
+            module = copy.deepcopy(module).double()
+        with torch.inference_mode():
+            for _, piece in RowSource(X, None if scaled else self.scaler_, dtype).pieces():
+                yield function(module, piece.to(device)).cpu().numpy().astype(dtype, copy=False)
+
+    def _fit_scaler(self, X: np.ndarray):
+        if self.scaler is None:
+            return None
+        scaler = SCALERS[self.scaler]() if isinstance(self.scaler, str) else clone(self.scaler)
+        if not isinstance(X, np.memmap):
+            return scaler.fit(X)
+        plain = RowSource(X, None, np.float64)
+        if not hasattr(scaler, "partial_fit"):
+            rows = np.unique(np.linspace(0, len(X) - 1, _SCALER_ROWS).astype(np.int64))
+            return scaler.fit(plain.take(rows).numpy())
+        for _, piece in plain.pieces():
+            scaler.partial_fit(piece.numpy())
+        return scaler
+
+    def _warm_module(self, X: np.ndarray) -> nn.Module:
+        if X.shape[1] != self._n_trained_features:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but the fit that warm_start=True goes on from had "
+                f"{self._n_trained_features}. Fit a new estimator, or set warm_start=False."
+            )
+        # A copy: the fitted model stays whole if the new fit fails.
+        return copy.deepcopy(self.module_)
+
+    def _describe(self) -> str:
+        """Parameters that decide the outcome of a fit, as text that is the same in every process."""
+        passive = {"callbacks", "checkpoint", "contamination", "device", "verbose"}
+        params = {k: v for k, v in self.get_params(deep=False).items() if k not in passive}
+        plain = (str, int, float, bool, tuple, list, type(None))
+        return type(self).__name__ + "".join(
+            f"{key}={value if isinstance(value, plain) else type(value).__name__}"
+            for key, value in sorted(params.items())
+        )
+
+    def _make_net(self, module: nn.Module, device: torch.device) -> DetectorNet:
+        net = DetectorNet(
+            module,
+            criterion=None,
+            optimizer=self.optimizer,
+            lr=self.learning_rate,
+            weight_decay=self.weight_decay,
+            max_epochs=self.max_iter,
+            iterator_train=make_batches,
+            iterator_valid=make_batches,
+            train_split=None,
+            predict_nonlinearity=None,
+            callbacks=copy.deepcopy(list(self.callbacks)) if self.callbacks else None,
+            verbose=0,
+            device=device,
+        )
+        return net.initialize()
+
+    def _resolve_batch_size(self, n_samples: int) -> int:
+        if self.batch_size != "auto":
+            return self.batch_size
+        return int(np.clip(n_samples // 50, 32, 1024))
+
+    def _make_datasets(self, source: RowSource, labels, device: torch.device, seed: int):
+        streamed = isinstance(source.X, np.memmap) and source.n_bytes > _STREAM_BYTES
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            streamed = streamed or source.n_bytes > _DEVICE_SHARE * free
+        y = np.zeros(source.n_rows, dtype=np.int8) if labels is None else labels
+        train, valid = np.arange(source.n_rows), None
+        if self.early_stopping:
+            train, valid = self._split(y, seed)
+        y = torch.from_numpy(y)
+        if streamed:
+            parts = [None if r is None else StreamedRows(source, y, r, device) for r in (train, valid)]
+            return tuple(parts)
+        X, y = source.load().to(device), y.to(device)
+        if valid is None:
+            return ResidentRows(X, y), None
+        return tuple(ResidentRows(X[rows], y[rows]) for rows in map(torch.from_numpy, (train, valid)))
+
+    def _split(self, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Split the rows for early stopping, labelled anomalies on both sides where there are two."""
+        counts = np.unique(labels, return_counts=True)[1]
+        n_valid = max(len(counts), int(round(self.validation_fraction * len(labels))))
+        if n_valid >= len(labels):
+            raise ValueError(
+                f"early_stopping=True needs more than {len(labels)} rows for "
+                f"validation_fraction={self.validation_fraction}: set early_stopping=False."
+            )
+        train, valid = train_test_split(
+            np.arange(len(labels)),
+            test_size=n_valid,
+            random_state=seed,
+            stratify=labels if counts.min() >= 2 else None,
+        )
+        return np.sort(train), np.sort(valid)
+
+    def _training_options(self, seed: int, fingerprint: str) -> TrainingOptions:
+        schedule = self.lr_schedule
+        progress = None
+        if self.verbose:
+            from anomaly_estimators.training.progress import ProgressBar
+
+            progress = ProgressBar(type(self).__name__)
+        return TrainingOptions(
+            schedule=SCHEDULES[schedule] if isinstance(schedule, str) else schedule,
+            ema_decay=self.ema_decay,
+            early_stopping=(
+                EarlyStopping(self.n_iter_no_change, self.tol) if self.early_stopping else None
+            ),
+            progress=progress,
+            checkpoint=(
+                (self.checkpoint, self._checkpoint_interval) if self.checkpoint is not None else None
+            ),
+            fingerprint=fingerprint,
+            seed=seed,
+        )

@@ -1,0 +1,1 @@
+"""The numbered equations of the papers, as pure functions of tensors."""

@@ -1,0 +1,153 @@
+"""Reconstruction errors of an autoencoder, one value a row.
+
+Every function takes the rows and their reconstructions, both of shape ``(n, n_features)``, and
+returns a tensor of shape ``(n,)`` and of the same dtype.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "RECONSTRUCTION_FEATURES",
+    "cosine_distance",
+    "cosine_similarity",
+    "euclidean_distance",
+    "relative_euclidean_distance",
+    "squared_error",
+]
+
+
+def squared_error(X: Tensor, reconstruction: Tensor) -> Tensor:
+    """Squared L2 norm of the residual, summed over the features: L of [1]_, eq 7.
+
+    Parameters
+    ----------
+    X, reconstruction : Tensor of shape (n, n_features)
+
+    Returns
+    -------
+    Tensor of shape (n,)
+
+    References
+    ----------
+    .. [1] Zong et al., "Deep Autoencoding Gaussian Mixture Model for Unsupervised Anomaly
+       Detection", ICLR 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> squared_error(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 4.0]]))
+    tensor([25.])
+    """
+    return (X - reconstruction).square().sum(dim=1)
+
+
+def euclidean_distance(X: Tensor, reconstruction: Tensor) -> Tensor:
+    """L2 norm of the residual.
+
+    Parameters
+    ----------
+    X, reconstruction : Tensor of shape (n, n_features)
+
+    Returns
+    -------
+    Tensor of shape (n,)
+
+    Examples
+    --------
+    >>> import torch
+    >>> euclidean_distance(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 4.0]]))
+    tensor([5.])
+    """
+    # vector_norm has the subgradient 0 at 0, where the root of a sum of squares has none.
+    return torch.linalg.vector_norm(X - reconstruction, dim=1)
+
+
+def relative_euclidean_distance(X: Tensor, reconstruction: Tensor, *, eps: float = 1e-6) -> Tensor:
+    """L2 norm of the residual over the L2 norm of the row ([1]_, section 4.3).
+
+    Parameters
+    ----------
+    X, reconstruction : Tensor of shape (n, n_features)
+    eps : float, default=1e-6
+        Smallest norm of a row that is divided by, so that a row of zeros has a finite distance.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+
+    References
+    ----------
+    .. [1] Zong et al., "Deep Autoencoding Gaussian Mixture Model for Unsupervised Anomaly
+       Detection", ICLR 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> relative_euclidean_distance(torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 3.0]]))
+    tensor([0.2000])
+    """
+    return euclidean_distance(X, reconstruction) / torch.linalg.vector_norm(X, dim=1).clamp(min=eps)
+
+
+def cosine_similarity(X: Tensor, reconstruction: Tensor, *, eps: float = 1e-6) -> Tensor:
+    """Cosine of the angle between a row and its reconstruction ([1]_, section 4.3).
+
+    Parameters
+    ----------
+    X, reconstruction : Tensor of shape (n, n_features)
+    eps : float, default=1e-6
+        Smallest norm that is divided by; a row of zeros has similarity 0.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+        Between -1 and 1.
+
+    References
+    ----------
+    .. [1] Zong et al., "Deep Autoencoding Gaussian Mixture Model for Unsupervised Anomaly
+       Detection", ICLR 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> cosine_similarity(torch.tensor([[3.0, 4.0]]), torch.tensor([[4.0, 3.0]]))
+    tensor([0.9600])
+    """
+    norms = torch.linalg.vector_norm(X, dim=1).clamp(min=eps) * torch.linalg.vector_norm(
+        reconstruction, dim=1
+    ).clamp(min=eps)
+    return (X * reconstruction).sum(dim=1) / norms
+
+
+def cosine_distance(X: Tensor, reconstruction: Tensor, *, eps: float = 1e-6) -> Tensor:
+    """One minus :func:`cosine_similarity`: 0 for a perfect reconstruction, at most 2.
+
+    Parameters
+    ----------
+    X, reconstruction : Tensor of shape (n, n_features)
+    eps : float, default=1e-6
+        Smallest norm that is divided by.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+
+    Examples
+    --------
+    >>> import torch
+    >>> cosine_distance(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]))
+    tensor([1.])
+    """
+    return 1.0 - cosine_similarity(X, reconstruction, eps=eps)
+
+
+#: The reconstruction features that can be asked for by name.
+RECONSTRUCTION_FEATURES = {
+    "cosine_distance": cosine_distance,
+    "cosine_similarity": cosine_similarity,
+    "euclidean": euclidean_distance,
+    "relative_euclidean": relative_euclidean_distance,
+    "squared_error": squared_error,
+}

@@ -1,0 +1,7 @@
+"""Plots of fitted detectors, as Display classes in scikit-learn's manner."""
+
+from ._latent_map import LatentMapDisplay
+from ._loss_curve import LossCurveDisplay
+from ._score_distribution import ScoreDistributionDisplay
+
+__all__ = ["LatentMapDisplay", "LossCurveDisplay", "ScoreDistributionDisplay"]

@@ -1,0 +1,1 @@
+"""Detectors by the density of a mixture."""

@@ -1,0 +1,376 @@
+"""DAGMM: an autoencoder and a Gaussian mixture of its codes and errors, trained together."""
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from numbers import Integral, Real
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from anomaly_estimators.autoencoding import AutoencodingDetector, check_layer_sizes
+from anomaly_estimators.functional.mixture import (
+    MixtureMoments,
+    component_log_density,
+    covariance_penalty,
+    merge_moments,
+    mixture_moments,
+    mixture_parameters,
+    negative_evidence_bound,
+    regularised_cholesky,
+)
+from anomaly_estimators.functional.mixture_objective import mixture_objective
+from anomaly_estimators.functional.reconstruction import RECONSTRUCTION_FEATURES, squared_error
+from anomaly_estimators.nn.mixture import MixtureHead
+from anomaly_estimators.training.phases import Phase
+
+__all__ = ["DAGMM"]
+
+
+class DAGMMOutput(NamedTuple):
+    """What the network makes of a batch."""
+
+    z: Tensor  # (n, d)           code and reconstruction features, eq 3
+    reconstruction: Tensor  # (n, n_features)  eq 1
+    logits: Tensor  # (n, K)           p of eq 4
+
+
+class DAGMMNetwork(nn.Module):
+    """Compression network, reconstruction features and estimation network (eq 1 to 4 of [1]_).
+
+    Parameters
+    ----------
+    autoencoder : torch.nn.Module
+        Returns ``(code, reconstruction)``.
+    features : sequence of callables
+        Reconstruction features f of eq 2: each takes the rows and their reconstructions and returns one
+        value a row.
+    head : MixtureHead
+        Estimation network and mixture.
+    freeze_codes : bool
+        Whether the estimation network learns on the codes as they are, without moving them.
+
+    References
+    ----------
+    .. [1] Zong et al., "Deep Autoencoding Gaussian Mixture Model for Unsupervised Anomaly
+       Detection", ICLR 2018.
+    """
+
+    def __init__(
+        self,
+        autoencoder: nn.Module,
+        features: Sequence[Callable[[Tensor, Tensor], Tensor]],
+        head: MixtureHead,
+        freeze_codes: bool = False,
+    ):
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.features = tuple(features)
+        self.head = head
+        self.freeze_codes = freeze_codes
+
+    def represent(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z = [z_c, z_r] (eq 3) and the reconstructions."""
+        code, reconstruction = self.autoencoder(X)
+        errors = [feature(X, reconstruction) for feature in self.features]
+        return torch.cat([code, *(error.unsqueeze(1) for error in errors)], dim=1), reconstruction
+
+    def forward(self, X: Tensor) -> DAGMMOutput:
+        if self.freeze_codes:
+            with torch.no_grad():
+                z, reconstruction = self.represent(X)
+        else:
+            z, reconstruction = self.represent(X)
+        return DAGMMOutput(z, reconstruction, self.head(z))
+
+
+def energy_loss(
+    outputs: DAGMMOutput, X: Tensor, y: Tensor, *, reconstruction_weight, lambda1, lambda2
+) -> Tensor:
+    """Objective of DAGMM, eq 7."""
+    energy, penalty = mixture_objective(outputs.z, torch.softmax(outputs.logits, dim=1))
+    error = squared_error(X, outputs.reconstruction).mean()
+    return reconstruction_weight * error + lambda1 * energy + lambda2 * penalty
+
+
+def evidence_loss(
+    outputs: DAGMMOutput, X: Tensor, y: Tensor, *, reconstruction_weight, lambda1, lambda2
+) -> Tensor:
+    """Objective of DAGMM-NVI: eq 7 with the bound of eq 8 in the place of the energy."""
+    z, log_gamma = outputs.z.double(), torch.log_softmax(outputs.logits.double(), dim=1)
+    weights, means, covariances = mixture_parameters(mixture_moments(z, log_gamma.exp()))
+    log_density = component_log_density(z, weights, means, regularised_cholesky(covariances))
+    bound = negative_evidence_bound(log_density, log_gamma).mean()
+    error = squared_error(X, outputs.reconstruction).mean()
+    penalty = covariance_penalty(covariances)
+    return reconstruction_weight * error + lambda1 * bound + lambda2 * penalty
+
+
+_OBJECTIVES = {"energy": energy_loss, "nvi": evidence_loss}
+
+
+class DAGMM(AutoencodingDetector):
+    """Deep autoencoding Gaussian mixture model (Zong et al. 2018).
+
+    An autoencoder compresses a row to a short code; the code and how well the row was reconstructed make
+    up its representation ``z = [z_c, z_r]``. A second network predicts to which component of a Gaussian
+    mixture over ``z`` the row belongs. Both are trained together on the reconstruction error and the
+    energy, the negative log-likelihood of ``z`` ([1]_, eq 7), which is also the anomaly score (eq 6).
+
+    Parameters
+    ----------
+    latent_dim : int, default=2
+        Width of the code z_c.
+    n_components : int, default=4
+        Number of components K of the mixture.
+    lambda1 : float, default=0.1
+        Weight of the energy in the objective, eq 7.
+    lambda2 : float, default=0.005
+        Weight of the penalty on small variances, eq 7.
+    objective : {"energy", "nvi"}, default="energy"
+        "energy" takes the energy of eq 6 into the objective; "nvi" its upper bound by neural variational
+        inference, eq 8 to 10.
+    reconstruction_features : tuple of str or callable, default=("relative_euclidean", \
+            "cosine_similarity")
+        The features z_r, eq 2: "relative_euclidean", "cosine_similarity", "cosine_distance", "euclidean",
+        "squared_error", or functions ``f(X, reconstruction)`` of two tensors of shape (n, n_features) that
+        return one of shape (n,).
+    estimation_layer_sizes : tuple of int, default=(10,)
+        Widths of the hidden layers of the estimation network.
+    estimation_network : torch.nn.Module or None, default=None
+        Own estimation network in the place of the fully connected one: it maps z, of shape (n, d), to
+        logits of shape (n, n_components), and is copied with its weights.
+    dropout : float, default=0.5
+        Probability with which a hidden unit of the estimation network is dropped in training. (The paper
+        gives the probability to keep it.)
+    reconstruction_weight : float, default=1.0
+        Weight of the reconstruction error in the objective; 0 gives the paper's GMM-EN.
+    freeze_codes : bool, default=False
+        Whether the autoencoder stays as its pre-training left it (the paper's PAE-GMM) instead of being
+        fine-tuned with the mixture (DAGMM-p). Needs ``pretrain`` or a trained ``network``.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+        Weights of the mixture, estimated from all training rows after the training (eq 5).
+    means_ : ndarray of shape (n_components, d)
+        Means of the mixture; d is ``latent_dim`` plus the number of reconstruction features.
+    covariances_ : ndarray of shape (n_components, d, d)
+        Covariances of the mixture.
+
+    See Also
+    --------
+    Autoencoder : The reconstruction error alone.
+
+    Notes
+    -----
+    The mixture is computed in float64 with a ridge relative to the variances, so that singular components
+    have a finite energy. Training starts from random weights, and seeds differ: compare means over several
+    values of ``random_state``.
+
+    References
+    ----------
+    .. [1] Zong et al., "Deep Autoencoding Gaussian Mixture Model for Unsupervised Anomaly
+       Detection", ICLR 2018. https://openreview.net/forum?id=BJJLHbb0-
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from anomaly_estimators import DAGMM
+    >>> X, _ = load_breast_cancer(return_X_y=True)
+    >>> detector = DAGMM(max_iter=5, random_state=0).fit(X)
+    >>> int((detector.predict(X) == -1).sum())
+    56
+    >>> detector.transform(X).shape
+    (569, 4)
+    """
+
+    _parameter_constraints: dict = {
+        **AutoencodingDetector._parameter_constraints,
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "lambda1": [Interval(Real, 0, None, closed="left")],
+        "lambda2": [Interval(Real, 0, None, closed="left")],
+        "objective": [StrOptions(set(_OBJECTIVES))],
+        "reconstruction_features": [tuple, list],
+        "estimation_layer_sizes": ["array-like"],
+        "estimation_network": [nn.Module, None],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "reconstruction_weight": [Interval(Real, 0, None, closed="left")],
+        "freeze_codes": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        *,
+        hidden_layer_sizes=(64, 32),
+        latent_dim=2,
+        n_components=4,
+        lambda1=0.1,
+        lambda2=0.005,
+        activation="tanh",
+        objective="energy",
+        reconstruction_features=("relative_euclidean", "cosine_similarity"),
+        estimation_layer_sizes=(10,),
+        estimation_network=None,
+        dropout=0.5,
+        reconstruction_weight=1.0,
+        network=None,
+        pretrain=None,
+        pretrain_max_iter=None,
+        corruption=0.1,
+        freeze_codes=False,
+        scaler="standard",
+        max_iter=100,
+        batch_size="auto",
+        learning_rate=1e-3,
+        lr_schedule="constant",
+        weight_decay=0.0,
+        optimizer="adam",
+        ema_decay=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        callbacks=None,
+        checkpoint=None,
+        contamination=0.1,
+        device="auto",
+        warm_start=False,
+        random_state=None,
+        verbose=0,
+    ):
+        super().__init__(
+            hidden_layer_sizes=hidden_layer_sizes,
+            latent_dim=latent_dim,
+            activation=activation,
+            network=network,
+            pretrain=pretrain,
+            pretrain_max_iter=pretrain_max_iter,
+            corruption=corruption,
+            scaler=scaler,
+            max_iter=max_iter,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            lr_schedule=lr_schedule,
+            weight_decay=weight_decay,
+            optimizer=optimizer,
+            ema_decay=ema_decay,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            callbacks=callbacks,
+            checkpoint=checkpoint,
+            contamination=contamination,
+            device=device,
+            warm_start=warm_start,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.n_components = n_components
+        self.lambda1 = lambda1
+        self.lambda2 = lambda2
+        self.objective = objective
+        self.reconstruction_features = reconstruction_features
+        self.estimation_layer_sizes = estimation_layer_sizes
+        self.estimation_network = estimation_network
+        self.dropout = dropout
+        self.reconstruction_weight = reconstruction_weight
+        self.freeze_codes = freeze_codes
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_layer_sizes("estimation_layer_sizes", self.estimation_layer_sizes)
+        unknown = [
+            feature
+            for feature in self.reconstruction_features
+            if not callable(feature) and feature not in RECONSTRUCTION_FEATURES
+        ]
+        if unknown:
+            raise ValueError(
+                f"reconstruction_features {unknown!r} are not known: use functions, or names from "
+                f"{sorted(RECONSTRUCTION_FEATURES)}."
+            )
+        if self.freeze_codes and self.pretrain is None and not isinstance(self.network, nn.Module):
+            raise ValueError(
+                "freeze_codes=True keeps an autoencoder that was never trained: set "
+                "pretrain='layerwise' or 'end_to_end', or pass a trained network."
+            )
+
+    def _build_module(self, n_features: int) -> nn.Module:
+        autoencoder = self._build_autoencoder(n_features)
+        features = [RECONSTRUCTION_FEATURES.get(f, f) for f in self.reconstruction_features]
+        with torch.no_grad():
+            code, _ = autoencoder.eval()(torch.zeros(2, n_features))
+        autoencoder.train()
+        network = copy.deepcopy(self.estimation_network)
+        head = MixtureHead(
+            code.shape[1] + len(features),
+            self.n_components,
+            self.estimation_layer_sizes,
+            self.activation,
+            self.dropout,
+            network if network is None else network.float(),
+        )
+        return DAGMMNetwork(autoencoder, features, head, self.freeze_codes)
+
+    def _phases(self, module: nn.Module) -> list[Phase]:
+        loss = partial(
+            _OBJECTIVES[self.objective],
+            reconstruction_weight=self.reconstruction_weight,
+            lambda1=self.lambda1,
+            lambda2=self.lambda2,
+        )
+        return [
+            *self._pretraining_phases(module.autoencoder, fine_tune=True),
+            Phase(name="training", loss=loss, max_iter=self.max_iter),
+        ]
+
+    def _finish(self, X: np.ndarray) -> None:
+        moments = reduce(merge_moments, map(self._moments, self._map(_memberships, X)))
+        weights, means, covariances = mixture_parameters(moments)
+        head = self.module_.head
+        with torch.no_grad():
+            head.weights.copy_(weights)
+            head.means.copy_(means)
+            head.covariances.copy_(covariances)
+            head.cholesky.copy_(regularised_cholesky(covariances))
+        self.weights_ = weights.numpy()
+        self.means_ = means.numpy()
+        self.covariances_ = covariances.numpy()
+
+    def _moments(self, memberships: np.ndarray) -> MixtureMoments:
+        z, gamma = np.split(memberships.astype(np.float64), [-self.n_components], axis=1)
+        return mixture_moments(torch.from_numpy(z), torch.from_numpy(gamma))
+
+    def _module_transform(self, module: nn.Module, X: Tensor) -> Tensor:
+        return module.represent(X)[0]
+
+    def _module_score(self, module: nn.Module, X: Tensor) -> Tensor:
+        return module.head.energy(self._module_transform(module, X))
+
+    def predict_component_proba(self, X) -> np.ndarray:
+        """Memberships of rows in the components of the mixture, by the estimation network (eq 4).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+            Rows that sum to 1; float32 for float32 rows, else float64.
+        """
+        check_is_fitted(self)
+        X = self._validate_rows(X, reset=False)
+        return np.concatenate(list(self._map(_memberships, X)))[:, -self.n_components :]
+
+
+def _memberships(module: DAGMMNetwork, X: Tensor) -> Tensor:
+    """z and gamma of a batch, side by side."""
+    z, _ = module.represent(X)
+    return torch.cat([z, torch.softmax(module.head(z), dim=1)], dim=1)

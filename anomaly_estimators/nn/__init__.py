@@ -1,0 +1,1 @@
+"""Networks and layers as plain torch modules."""

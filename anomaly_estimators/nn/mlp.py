@@ -1,0 +1,70 @@
+"""Fully connected networks."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import nn
+
+__all__ = ["ACTIVATIONS", "MLP"]
+
+#: The activations that can be asked for by name.
+ACTIVATIONS = {
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "identity": nn.Identity,
+    "leaky_relu": nn.LeakyReLU,
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+}
+
+
+class MLP(nn.Sequential):
+    """Fully connected network; no activation after the last layer.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Widths of all layers, the input's first: at least two.
+    activation : str, default="tanh"
+        Activation after every layer but the last, a key of ``ACTIVATIONS``.
+    dropout : float, default=0.0
+        Probability with which an output of a hidden layer is dropped in training.
+    bias : bool, default=True
+        Whether the layers have bias terms.
+
+    Examples
+    --------
+    >>> MLP([6, 12, 4, 1])
+    MLP(
+      (0): Linear(in_features=6, out_features=12, bias=True)
+      (1): Tanh()
+      (2): Linear(in_features=12, out_features=4, bias=True)
+      (3): Tanh()
+      (4): Linear(in_features=4, out_features=1, bias=True)
+    )
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str = "tanh",
+        *,
+        dropout: float = 0.0,
+        bias: bool = True,
+    ):
+        layers: list[nn.Module] = []
+        for depth, (n_in, n_out) in enumerate(pairwise(sizes), start=1):
+            layers.append(nn.Linear(n_in, n_out, bias=bias))
+            if depth < len(sizes) - 1:
+                layers.append(ACTIVATIONS[activation]())
+                if dropout:
+                    layers.append(nn.Dropout(dropout))
+        super().__init__(*layers)
+
+    def blocks(self) -> list[nn.Sequential]:
+        """Return the layers with their activations, sharing the parameters of this network."""
+        starts = [i for i, layer in enumerate(self) if isinstance(layer, nn.Linear)]
+        return [self[i:j] for i, j in pairwise([*starts, len(self)])]

@@ -1,0 +1,1 @@
+"""Detectors by reconstruction error."""

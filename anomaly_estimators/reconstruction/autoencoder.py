@@ -1,0 +1,155 @@
+"""Autoencoder: reconstruction error as the anomaly score, and its code as a transformer."""
+
+import numpy as np
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_array, check_is_fitted
+from torch import Tensor, nn
+
+from anomaly_estimators.autoencoding import AutoencodingDetector
+from anomaly_estimators.functional.reconstruction import squared_error
+from anomaly_estimators.training.phases import Phase
+from anomaly_estimators.training.pretraining import reconstruction_loss
+
+__all__ = ["Autoencoder"]
+
+
+class Autoencoder(AutoencodingDetector):
+    """Autoencoder: rows that a narrow code cannot reproduce are anomalies.
+
+    The score is the negative squared reconstruction error of the scaled row, summed over the features
+    (L of [1]_, eq 7). As a transformer the estimator returns the code, so that
+    ``make_pipeline(Autoencoder(), OneClassSVM())`` is the hybrid that the papers compare with.
+
+    Parameters
+    ----------
+    pretrain : {"layerwise"} or None, default=None
+        "layerwise" trains layer after layer as a denoising autoencoder before the whole [2]_.
+
+    See Also
+    --------
+    DAGMM : Models the code and the reconstruction error together, by a mixture.
+
+    References
+    ----------
+    .. [1] Zong et al., "Deep Autoencoding Gaussian Mixture Model for Unsupervised Anomaly
+       Detection", ICLR 2018.
+    .. [2] Vincent et al., "Stacked Denoising Autoencoders: Learning Useful Representations in a Deep
+       Network with a Local Denoising Criterion", JMLR 11, 2010.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from anomaly_estimators import Autoencoder
+    >>> X, _ = load_breast_cancer(return_X_y=True)
+    >>> detector = Autoencoder(max_iter=5, random_state=0).fit(X)
+    >>> int((detector.predict(X) == -1).sum())
+    56
+    >>> detector.transform(X).shape
+    (569, 8)
+    """
+
+    _parameter_constraints: dict = {
+        **AutoencodingDetector._parameter_constraints,
+        "pretrain": [StrOptions({"layerwise"}), None],
+    }
+
+    def __init__(
+        self,
+        *,
+        hidden_layer_sizes=(64, 32),
+        latent_dim=8,
+        activation="tanh",
+        network=None,
+        pretrain=None,
+        pretrain_max_iter=None,
+        corruption=0.1,
+        scaler="standard",
+        max_iter=100,
+        batch_size="auto",
+        learning_rate=1e-3,
+        lr_schedule="constant",
+        weight_decay=0.0,
+        optimizer="adam",
+        ema_decay=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        callbacks=None,
+        checkpoint=None,
+        contamination=0.1,
+        device="auto",
+        warm_start=False,
+        random_state=None,
+        verbose=0,
+    ):
+        super().__init__(
+            hidden_layer_sizes=hidden_layer_sizes,
+            latent_dim=latent_dim,
+            activation=activation,
+            network=network,
+            pretrain=pretrain,
+            pretrain_max_iter=pretrain_max_iter,
+            corruption=corruption,
+            scaler=scaler,
+            max_iter=max_iter,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            lr_schedule=lr_schedule,
+            weight_decay=weight_decay,
+            optimizer=optimizer,
+            ema_decay=ema_decay,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            callbacks=callbacks,
+            checkpoint=checkpoint,
+            contamination=contamination,
+            device=device,
+            warm_start=warm_start,
+            random_state=random_state,
+            verbose=verbose,
+        )
+
+    def _build_module(self, n_features: int) -> nn.Module:
+        return self._build_autoencoder(n_features)
+
+    def _phases(self, module: nn.Module) -> list[Phase]:
+        return [
+            *self._pretraining_phases(module, fine_tune=False),
+            Phase(name="training", loss=reconstruction_loss, max_iter=self.max_iter),
+        ]
+
+    def _module_score(self, module: nn.Module, X: Tensor) -> Tensor:
+        _, reconstruction = module(X)
+        return squared_error(X, reconstruction)
+
+    def _module_transform(self, module: nn.Module, X: Tensor) -> Tensor:
+        return module.encoder(X)
+
+    def inverse_transform(self, X) -> np.ndarray:
+        """Decode codes to rows on the scale of the training data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, latent_dim)
+            Codes.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            Rows; float32 for float32 codes, else float64.
+        """
+        check_is_fitted(self)
+        X = check_array(X, dtype=[np.float64, np.float32], input_name="X", estimator=self)
+        width = self._represented(1).shape[1]
+        if X.shape[1] != width:
+            raise ValueError(
+                f"X has {X.shape[1]} columns, but the codes of this autoencoder have {width}: pass what "
+                "transform returns."
+            )
+        rows = np.concatenate(
+            list(self._map(lambda module, codes: module.decoder(codes), X, scaled=True))
+        )
+        return rows if self.scaler_ is None else self.scaler_.inverse_transform(rows)

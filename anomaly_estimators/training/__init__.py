@@ -1,0 +1,1 @@
+"""The training engine: skorch nets, batches, phases, schedules, guards, progress, checkpoints."""

@@ -1,0 +1,105 @@
+"""Checkpoints: a long fit that was killed goes on where it was."""
+
+import hashlib
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from skorch.callbacks import Callback
+
+__all__ = ["Checkpointer", "data_fingerprint", "load_checkpoint"]
+
+_FORMAT = 1
+
+
+def data_fingerprint(X: np.ndarray, y: np.ndarray | None, extra: str) -> str:
+    """Digest by which a checkpoint knows its own data and parameters.
+
+    At most 64 blocks of rows are read, spread over the whole, so that it costs nothing on large files.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(f"{X.shape}{X.dtype}{extra}".encode())
+    for start in np.unique(np.linspace(0, max(0, X.shape[0] - 16), 64).astype(int)):
+        digest.update(np.ascontiguousarray(X[start : start + 16]).tobytes())
+    if y is not None:
+        digest.update(np.ascontiguousarray(y).tobytes())
+    return digest.hexdigest()
+
+
+def load_checkpoint(path: str | os.PathLike, fingerprint: str) -> dict | None:
+    """Read a checkpoint; ``None`` if there is none yet.
+
+    Raises
+    ------
+    ValueError
+        If the file is no checkpoint, or one of another fit.
+    """
+    path = Path(path)
+    if not path.exists():
+        return None
+    try:
+        # Only tensors and plain values are read: a file from elsewhere can run nothing.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found = state["format"], state["fingerprint"]
+    except Exception as error:
+        raise ValueError(
+            f"{path} is not a checkpoint that can be read. Delete it or name another path."
+        ) from error
+    if found != (_FORMAT, fingerprint):
+        raise ValueError(
+            f"The checkpoint {path} belongs to another fit: the data or the parameters have changed "
+            "since it was written. Delete it to start anew, or name another path."
+        )
+    return state
+
+
+class Checkpointer(Callback):
+    """Write the state of a training run to a file, in regular intervals.
+
+    Parameters
+    ----------
+    path : str or path-like
+    interval : float
+        Seconds between two writes.
+    collect : callable
+        ``collect()`` -> dict with the state of the run.
+    """
+
+    def __init__(self, path: str | os.PathLike, interval: float, collect):
+        self.path = Path(path)
+        self.interval = interval
+        self.collect = collect
+        self.written_ = time.monotonic()
+
+    def on_epoch_end(self, net, **kwargs):
+        if time.monotonic() - self.written_ >= self.interval:
+            self.write()
+
+    def write(self) -> None:
+        """Write the state; a reader sees the old file or the new one, never half of one."""
+        state = {"format": _FORMAT, **self.collect()}
+        temporary = None
+        try:
+            with tempfile.NamedTemporaryFile(
+                dir=self.path.parent, prefix=self.path.name, suffix=".part", delete=False
+            ) as file:
+                temporary = file.name
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+            raise OSError(
+                f"The checkpoint {self.path} could not be written ({error}). Free some space or name "
+                "another path; an older checkpoint at this path is untouched."
+            ) from error
+        self.written_ = time.monotonic()
+
+    def discard(self) -> None:
+        """Delete the file: the fit is complete."""
+        self.path.unlink(missing_ok=True)

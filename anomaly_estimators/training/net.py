@@ -1,0 +1,149 @@
+"""The skorch net that runs every phase."""
+
+from collections.abc import Callable
+
+import skorch
+import torch
+from skorch.callbacks import Callback
+from torch import Tensor, nn
+
+from anomaly_estimators.training.phases import Phase
+
+__all__ = ["OPTIMIZERS", "DetectorNet", "make_optimizer"]
+
+#: The optimizers that can be asked for by name. Fused: one kernel for all parameters of a step.
+OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict]] = {
+    "adam": (torch.optim.Adam, {"fused": True}),
+    "adamw": (torch.optim.AdamW, {"fused": True}),
+    "rmsprop": (torch.optim.RMSprop, {}),
+    "sgd": (torch.optim.SGD, {"fused": True, "momentum": 0.9}),
+}
+
+
+def make_optimizer(
+    optimizer: str | Callable, parameters: list[nn.Parameter], lr: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Build an optimizer from its name, its class, or any callable with the same signature."""
+    cls, options = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else (optimizer, {})
+    if weight_decay:
+        options = {**options, "weight_decay": weight_decay}
+    return cls(parameters, lr=lr, **options)
+
+
+class DetectorNet(skorch.NeuralNet):
+    """A skorch net whose module, loss and optimizer follow the current phase.
+
+    What it leaves out of skorch's loop is what costs as much as the step itself on small tables: one
+    synchronising ``loss.item()`` a batch, one history row a batch, the training mode set anew at every
+    batch, and notifications that nobody listens to. Callbacks that do listen to batches get all of it.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The whole network.
+    weight_decay : float
+    All other parameters are those of :class:`skorch.NeuralNet`.
+    """
+
+    def __init__(self, *args, weight_decay: float = 0.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.weight_decay = weight_decay
+        self.phase_: Phase | None = None
+        # Called after every step of the optimizer, without arguments.
+        self.after_step: Callable[[], None] | None = None
+
+    def begin_phase(self, phase: Phase) -> None:
+        """Train this phase's module by its loss from now on, with a new optimizer."""
+        self.phase_ = phase
+        self._initialize_optimizer()
+
+    def end_training(self) -> None:
+        """Forget the last phase, whose loss may be a closure that no pickle can hold."""
+        self.phase_ = None
+        self.optimizer_ = None
+
+    @property
+    def trained_module(self) -> nn.Module:
+        """The module of the current phase."""
+        if self.phase_ is None or self.phase_.module is None:
+            return self.module_
+        return self.phase_.module
+
+    def get_all_learnable_params(self):
+        yield from self.trained_module.named_parameters()
+
+    def initialize_criterion(self):
+        # The loss belongs to the phase.
+        self.criterion_ = None
+        return self
+
+    def initialize_optimizer(self, triggered_directly=None):
+        if self.phase_ is not None:
+            lr = self.lr if self.phase_.learning_rate is None else self.phase_.learning_rate
+            parameters = [p for _, p in self.get_all_learnable_params() if p.requires_grad]
+            self.optimizer_ = make_optimizer(self.optimizer, parameters, lr, self.weight_decay)
+        return self
+
+    def infer(self, x: Tensor, **fit_params):
+        return self.trained_module(x)
+
+    def get_loss(self, y_pred, y_true, X=None, training=False) -> Tensor:
+        return self.phase_.loss(y_pred, X, y_true)
+
+    def train_step(self, batch, **fit_params):
+        if self._grad_listeners:
+            step = super().train_step(batch, **fit_params)
+        else:
+            self.optimizer_.zero_grad()
+            step = self.train_step_single(batch, **fit_params)
+            self.optimizer_.step()
+        if self.after_step is not None:
+            self.after_step()
+        return step
+
+    def train_step_single(self, batch, **fit_params):
+        X, y = batch
+        outputs = self.infer(X)
+        loss = self.get_loss(outputs, y, X=X, training=True)
+        loss.backward()
+        return {"loss": loss, "y_pred": outputs}
+
+    def validation_step(self, batch, **fit_params):
+        X, y = batch
+        with torch.no_grad():
+            outputs = self.infer(X)
+            return {"loss": self.get_loss(outputs, y, X=X), "y_pred": outputs}
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        if iterator is None:
+            return
+        self.trained_module.train(training)
+        listeners = self._listeners("on_batch_begin", "on_batch_end")
+        self._grad_listeners = bool(self._listeners("on_grad_computed"))
+        total, n_rows = 0.0, 0
+        for batch in iterator:
+            if listeners:
+                self._notify_batch(listeners, "on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch)
+            size = len(batch[0])
+            total = total + step["loss"].detach() * size
+            n_rows += size
+            if listeners:
+                self.history.record_batch(prefix + "_loss", step["loss"].item())
+                self.history.record_batch(prefix + "_batch_size", size)
+                self._notify_batch(listeners, "on_batch_end", batch=batch, training=training, **step)
+        # The only synchronisation of an epoch.
+        self.history.record(prefix + "_loss", float(total) / n_rows)
+
+    def _listeners(self, *events: str) -> list[Callback]:
+        """Callbacks that do something at one of the events."""
+        return [
+            callback
+            for _, callback in self.callbacks_
+            if any(getattr(type(callback), event) is not getattr(Callback, event) for event in events)
+        ]
+
+    def _notify_batch(self, listeners: list[Callback], event: str, **kwargs) -> None:
+        getattr(self, event)(self, **kwargs)
+        for callback in listeners:
+            getattr(callback, event)(self, **kwargs)

@@ -1,0 +1,40 @@
+"""A training run as a list of phases over one module."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["Phase"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One stretch of training with its own loss, length and learning rate.
+
+    Parameters
+    ----------
+    name : str
+        Recorded with every epoch of the history.
+    loss : callable
+        ``loss(outputs, X, y)`` -> scalar tensor, where ``outputs`` is what the trained module
+        returns for the batch ``X``, and ``y`` holds the labels of the batch.
+    max_iter : int
+        Number of epochs.
+    module : torch.nn.Module, default=None
+        The module that is called and whose parameters are trained; ``None`` takes the whole network.
+        It shares its parameters with the network.
+    learning_rate : float, default=None
+        ``None`` takes the estimator's.
+    main : bool, default=True
+        False for pre-training, which a warm start leaves out, and which neither early stopping nor
+        weight averaging touches.
+    """
+
+    name: str
+    loss: Callable[[Any, Tensor, Tensor], Tensor]
+    max_iter: int
+    module: nn.Module | None = None
+    learning_rate: float | None = None
+    main: bool = True

@@ -1,0 +1,73 @@
+"""Schedules: a factor for every epoch, as functions of the share of the phase that has passed."""
+
+import math
+from collections.abc import Callable
+
+__all__ = ["SCHEDULES", "constant", "cosine", "linear", "step", "warmup_cosine"]
+
+
+def constant(progress: float) -> float:
+    """Return 1 throughout.
+
+    Examples
+    --------
+    >>> constant(0.5)
+    1.0
+    """
+    return 1.0
+
+
+def linear(progress: float) -> float:
+    """Fall linearly from 1 to 0.
+
+    Examples
+    --------
+    >>> linear(0.25)
+    0.75
+    """
+    return 1.0 - progress
+
+
+def cosine(progress: float) -> float:
+    """Fall from 1 to 0 along half a cosine (Loshchilov & Hutter 2017, without restarts).
+
+    Examples
+    --------
+    >>> round(cosine(0.5), 6)
+    0.5
+    """
+    return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def step(progress: float) -> float:
+    """Return 1 for the first two thirds, then a tenth: the two-rate rule of Deep SVDD.
+
+    Examples
+    --------
+    >>> step(0.5), step(0.7)
+    (1.0, 0.1)
+    """
+    return 1.0 if progress < 2.0 / 3.0 else 0.1
+
+
+def warmup_cosine(progress: float, *, warmup: float = 0.05) -> float:
+    """Rise linearly over the first ``warmup`` share, then fall along half a cosine.
+
+    Examples
+    --------
+    >>> round(warmup_cosine(0.025), 6)
+    0.5
+    """
+    if progress < warmup:
+        return max(progress / warmup, 1e-3)
+    return cosine((progress - warmup) / (1.0 - warmup))
+
+
+#: The schedules that can be asked for by name.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": constant,
+    "cosine": cosine,
+    "linear": linear,
+    "step": step,
+    "warmup_cosine": warmup_cosine,
+}

@@ -1,0 +1,143 @@
+"""Sphinx directive that turns the benchmarks' result files into tables.
+
+``.. result-tables:: FOLDER`` reads every ``*.csv`` in a folder (relative to the documentation) and
+makes one table of each. A file has one row a run. Its columns are told apart by name:
+
+- ``seed`` counts the runs;
+- ``paper`` or ``paper_<measure>`` hold the published figure, the same in every run of a group;
+- the columns in ``MEASURES``, and every ``<measure>`` that has a ``paper_<measure>``, are averaged;
+- ``note`` and the columns in ``SILENT`` are left out;
+- all others (``dataset``, ``method``, ...) say what was run, and rows that agree in them are a group.
+
+Lines that start with ``#`` become the text above the table: how the file was made.
+"""
+
+import csv
+from itertools import groupby
+from pathlib import Path
+from statistics import mean, stdev
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective
+
+MEASURES = (
+    "precision",
+    "recall",
+    "f1",
+    "roc_auc",
+    "average_precision",
+    "auc",
+    "fit_seconds",
+    "score_seconds",
+)
+SILENT = ("seed", "note")
+
+
+def read_results(path):
+    """Return the comment lines of a result file, and its rows as dicts."""
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    comments = [line.lstrip("# ").rstrip() for line in lines if line.startswith("#")]
+    return comments, list(csv.DictReader(line for line in lines if line and line[0] != "#"))
+
+
+def summarise(rows):
+    """Summarise the runs of each group as header and cells of a table.
+
+    Examples
+    --------
+    >>> runs = [{"dataset": "a", "seed": "0", "f1": "0.4", "paper_f1": "0.6"},
+    ...         {"dataset": "a", "seed": "1", "f1": "0.6", "paper_f1": "0.6"}]
+    >>> summarise(runs)
+    (['dataset', 'runs', 'f1', 'f1, paper'], [['a', '2', '0.500 ± 0.141', '0.600']])
+    """
+    columns = list(rows[0]) if rows else []
+    published = {column for column in columns if column == "paper" or column.startswith("paper_")}
+    measures = [
+        column
+        for column in columns
+        if column in MEASURES or (f"paper_{column}" in published and column not in published)
+    ]
+    keys = [c for c in columns if c not in (*measures, *published, *SILENT)]
+
+    header = [*keys, "runs"]
+    for measure in measures:
+        header.append(measure.replace("_", " "))
+        if f"paper_{measure}" in published:
+            header.append(f"{measure.replace('_', ' ')}, paper")
+    if "paper" in published:
+        header.append("paper")
+
+    def key_of(row):
+        return tuple(row[key] for key in keys)
+
+    order = {key: position for position, key in reversed(list(enumerate(map(key_of, rows))))}
+    table = []
+    for key, group in groupby(sorted(rows, key=lambda row: order[key_of(row)]), key=key_of):
+        group = list(group)
+        cells = [*key, str(len(group))]
+        for measure in measures:
+            cells.append(_mean_and_spread([row[measure] for row in group]))
+            if f"paper_{measure}" in published:
+                cells.append(_figure(group[0][f"paper_{measure}"]))
+        if "paper" in published:
+            cells.append(_figure(group[0]["paper"]))
+        table.append(cells)
+    return header, table
+
+
+def _mean_and_spread(cells):
+    values = [float(cell) for cell in cells if cell not in ("", None)]
+    if not values:
+        return "–"
+    spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{mean(values):.3f}{spread}"
+
+
+def _figure(cell):
+    try:
+        return f"{float(cell):.3f}"
+    except (TypeError, ValueError):
+        return cell or "–"
+
+
+def to_rst(path):
+    """Return the lines of a section that shows one result file."""
+    comments, rows = read_results(path)
+    title = Path(path).stem.replace("_", " ")
+    lines = [title, "-" * len(title), "", *comments, ""]
+    if not rows:
+        return [*lines, "This file has no runs yet.", ""]
+    header, table = summarise(rows)
+    lines += [".. list-table::", "   :header-rows: 1", ""]
+    for cells in [header, *table]:
+        for position, cell in enumerate(cells):
+            lines.append(f"   {'*' if position == 0 else ' '} - {cell}")
+    return [*lines, ""]
+
+
+class ResultTables(SphinxDirective):
+    """Tables of all result files in a folder."""
+
+    required_arguments = 1
+
+    def run(self):
+        folder = Path(self.env.srcdir, self.arguments[0]).resolve()
+        paths = sorted(folder.glob("*.csv"))
+        lines = []
+        for path in paths:
+            self.env.note_dependency(str(path))
+            lines += to_rst(path)
+        if not paths:
+            lines = ["There are no result files yet."]
+        section = nodes.Element()
+        section.document = self.state.document
+        self.state.nested_parse(
+            StringList(lines, source=str(folder)), self.content_offset, section, match_titles=True
+        )
+        return section.children
+
+
+def setup(app):
+    app.add_directive("result-tables", ResultTables)
+    return {"parallel_read_safe": True, "version": "1"}
