@@ -88,6 +88,8 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
     }
     # Detectors that learn from labels set it; the others ignore y.
     _uses_labels = False
+    # Parameters that mean something on one machine only, and are left out of a saved file.
+    _local_parameters: frozenset = frozenset()
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -205,6 +207,23 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         """
         return float(np.mean(self.score_samples(X), dtype=np.float64))
 
+    def save(self, path) -> None:
+        """Save the fitted detector to a file that is safe to load.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A file there is replaced once the new one is complete.
+
+        See Also
+        --------
+        anomaly_estimators.save : The same as a function, with the details.
+        anomaly_estimators.load : Read the file.
+        """
+        from anomaly_estimators.persistence import save
+
+        save(self, path)
+
     # What a subclass defines
 
     def _fit(self, X: np.ndarray, labels: np.ndarray | None) -> None:
@@ -218,6 +237,15 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
 
     def _check_scores(self, scores: np.ndarray, X: np.ndarray) -> None:
         """Warn if the scores of the training rows show that something went wrong."""
+
+    def _get_fitted_state(self) -> dict:
+        """Return what a fit has added to the estimator: numbers, strings, arrays, and containers of them."""
+        parameters = self.get_params(deep=False)
+        return {name: value for name, value in vars(self).items() if name not in parameters}
+
+    def _set_fitted_state(self, state: dict) -> None:
+        """Take over what :meth:`_get_fitted_state` returned; raise if it does not fit the parameters."""
+        vars(self).update(state)
 
     # What is shared
 

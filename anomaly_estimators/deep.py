@@ -141,6 +141,7 @@ class DeepDetector(OutlierDetector):
         "verbose": ["verbose"],
     }
 
+    _local_parameters = OutlierDetector._local_parameters | {"checkpoint"}
     # Seconds between two checkpoints.
     _checkpoint_interval = 60.0
 
@@ -190,7 +191,10 @@ class DeepDetector(OutlierDetector):
     # What a method defines
 
     def _build_module(self, n_features: int) -> nn.Module:
-        """Return the network, initialised from torch's global generator."""
+        """Return the network, initialised from torch's global generator.
+
+        It is called under ``torch.device("meta")`` too, where tensors have shapes but no values.
+        """
         raise NotImplementedError
 
     def _phases(self, module: nn.Module) -> list[Phase]:
@@ -203,6 +207,45 @@ class DeepDetector(OutlierDetector):
 
     def _finish(self, X: np.ndarray) -> None:
         """Estimate on all training rows what the scores need beside the trained weights."""
+
+    # Persistence
+
+    def _get_fitted_state(self) -> dict:
+        state = super()._get_fitted_state()
+        net = state.pop("net_")
+        module = {name: tensor.cpu().numpy() for name, tensor in net.module_.state_dict().items()}
+        history = [dict(row) for row in net.history]
+        return {**state, "module": module, "history": history, "net_batch_size": net.batch_size}
+
+    def _set_fitted_state(self, state: dict) -> None:
+        state = dict(state)
+        weights = {name: torch.from_numpy(array) for name, array in state.pop("module").items()}
+        history, batch_size = state.pop("history"), state.pop("net_batch_size")
+        super()._set_fitted_state(state)
+        try:
+            device = resolve_device(self.device)
+        except ValueError:
+            # Fitted on a machine that has it.
+            device = torch.device("cpu")
+        with isolated_randomness(0, torch.device("cpu")):
+            self._check_shapes(weights)
+            module = self._build_module(self._n_trained_features)
+        module.load_state_dict(weights)
+        self.net_ = self._make_net(module.eval(), device, batch_size)
+        self.net_.history.extend(history)
+
+    def _check_shapes(self, weights: dict[str, Tensor]) -> None:
+        """Refuse weights of another network, before memory is taken for that network."""
+        with torch.device("meta"):
+            module = self._build_module(self._n_trained_features)
+        expected = {name: (tuple(t.shape), t.dtype) for name, t in module.state_dict().items()}
+        found = {name: (tuple(t.shape), t.dtype) for name, t in weights.items()}
+        for name in sorted(expected.keys() | found.keys()):
+            if expected.get(name) != found.get(name):
+                raise ValueError(
+                    f"the parameters of {type(self).__name__} make a network whose {name!r} has the "
+                    f"shape and type {expected.get(name)}, but the stored one has {found.get(name)}"
+                )
 
     # The bridge
 
@@ -244,7 +287,7 @@ class DeepDetector(OutlierDetector):
         scaler = self.scaler_ if warm else self._fit_scaler(X)
         with isolated_randomness(seed, device):
             module = self._warm_module(X) if warm else self._build_module(X.shape[1])
-            net = self._make_net(module, device)
+            net = self._make_net(module, device, self._resolve_batch_size(X.shape[0]))
             if warm:
                 net.history.extend(dict(row) for row in self.history_)
             phases = [phase for phase in self._phases(net.module_) if phase.main or not warm]
@@ -342,7 +385,9 @@ class DeepDetector(OutlierDetector):
             for key, value in sorted(params.items())
         )
 
-    def _make_net(self, module: nn.Module, device: torch.device) -> DetectorNet:
+    def _make_net(
+        self, module: nn.Module, device: torch.device, batch_size: int
+    ) -> DetectorNet:
         net = DetectorNet(
             module,
             criterion=None,
@@ -350,6 +395,7 @@ class DeepDetector(OutlierDetector):
             lr=self.learning_rate,
             weight_decay=self.weight_decay,
             max_epochs=self.max_iter,
+            batch_size=batch_size,
             iterator_train=make_batches,
             iterator_valid=make_batches,
             train_split=None,

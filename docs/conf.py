@@ -36,7 +36,9 @@ numpydoc_xref_param_type = False
 
 # -- Gallery: left out with DOCS_GALLERY=0, for a quick look at the pages ------------------------
 
-if os.environ.get("DOCS_GALLERY", "1") != "0":
+with_gallery = os.environ.get("DOCS_GALLERY", "1") != "0"
+autosummary_context = {"with_gallery": with_gallery}
+if with_gallery:
     extensions.append("sphinx_gallery.gen_gallery")
     sphinx_gallery_conf = {
         "examples_dirs": str(HERE.parent / "examples"),

@@ -153,7 +153,9 @@ class LatentMapDisplay:
         return self
 
     @classmethod
-    def from_estimator(cls, estimator, X, y=None, *, name=None, ax=None, **kwargs):
+    def from_estimator(
+        cls, estimator, X, y=None, *, feature_names=None, name=None, ax=None, **kwargs
+    ):
         """Map the rows with a fitted estimator and draw the result.
 
         Parameters
@@ -164,6 +166,8 @@ class LatentMapDisplay:
             Rows to map.
         y : array-like of shape (n_samples,), default=None
             +1 for normal rows, -1 for anomalies, 0 for unlabelled rows.
+        feature_names : list of str, default=None
+            Names of the axes. None takes those of ``get_feature_names_out``.
         name : str, default=None
             Title. None takes the name of the estimator's class.
         ax : matplotlib Axes or list of Axes, default=None
@@ -178,10 +182,8 @@ class LatentMapDisplay:
         """
         import_pyplot(cls.__name__)
         Z = np.asarray(estimator.transform(X))
-        try:
+        if feature_names is None and hasattr(estimator, "get_feature_names_out"):
             feature_names = list(estimator.get_feature_names_out())
-        except (AttributeError, ValueError):  # names are a courtesy that not all transformers have
-            feature_names = None
         name = type(last_step(estimator)).__name__ if name is None else name
         return cls.from_predictions(Z, y, feature_names=feature_names, name=name, ax=ax, **kwargs)
 

@@ -8,6 +8,8 @@ from ._plotting import import_pyplot, last_step, split_by_label
 
 # The axis is bent once the tails reach this many times farther than the bulk of the rows.
 _HEAVY_TAIL = 15.0
+# Share of the height that bars and threshold take; the legend has the rest to itself.
+_LEGEND_BOTTOM = 0.72
 
 
 class ScoreDistributionDisplay:
@@ -106,12 +108,12 @@ class ScoreDistributionDisplay:
             width = _linear_width(scores)
             edges = width * np.sinh(_even_edges(np.arcsinh(shown / width), bins))
             ax.set_xscale("asinh", linear_width=width)
-            ticks = _asinh_ticks(edges[0], edges[-1], width)
-            if len(ticks) > 2:  # else matplotlib's own are closer together, and not too many
-                ax.set_xticks(ticks)
-                ax.xaxis.minorticks_off()
+            ax.set_xticks(_asinh_ticks(edges[0], edges[-1], width))
+            ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            ax.xaxis.minorticks_off()
         else:
             edges = _even_edges(shown, bins)
+            ax.locator_params(axis="x", nbins=6)
 
         self.bars_ = {}
         for group in split_by_label(self.y, scores.size):
@@ -137,6 +139,7 @@ class ScoreDistributionDisplay:
             n_flagged = int(np.sum(scores < self.threshold))
             self.line_ = ax.axvline(
                 self.threshold,
+                ymax=_LEGEND_BOTTOM,
                 color="0.15",
                 linestyle="--",
                 linewidth=1.4,
@@ -146,7 +149,8 @@ class ScoreDistributionDisplay:
         ax.set_xlabel(f"{self.score_name} (lower is more abnormal)")
         ax.set_ylabel("share of the group")
         ax.margins(x=0.01)
-        ax.legend(loc="upper left", framealpha=0.85, edgecolor="none")
+        ax.set_ylim(top=ax.get_ylim()[1] / _LEGEND_BOTTOM)
+        ax.legend(loc="upper left", frameon=False)
         name = self.name if name is None else name
         if name is not None:
             ax.set_title(name)
@@ -263,12 +267,17 @@ def _linear_width(scores):
 
 
 def _asinh_ticks(low, high, width):
-    """Zero, and the powers of ten in the logarithmic parts of the axis."""
-    powers = 10.0 ** np.arange(np.floor(np.log10(width)), np.log10(max(-low, high, width)) + 1)
-    powers = powers[powers > 0.8 * width]
-    powers = powers[:: -(-len(powers) // 6)]
-    ticks = np.r_[-powers[::-1], 0.0, powers]
-    return ticks[(low <= ticks) & (ticks <= high)]
+    """Zero, and round numbers in the logarithmic parts of the axis."""
+    decades = 10.0 ** np.arange(np.floor(np.log10(width)), np.log10(max(-low, high, width)) + 1)
+    for steps in ((1,), (1, 3), (1, 2, 5)):
+        sizes = np.ravel(np.outer(decades, steps))
+        sizes = sizes[sizes >= width]
+        sizes = sizes[:: max(1, sizes.size // 5)]
+        ticks = np.r_[-sizes[::-1], 0.0, sizes]
+        ticks = ticks[(low <= ticks) & (ticks <= high)]
+        if ticks.size > 3:
+            break
+    return ticks
 
 
 def _even_edges(values, bins):

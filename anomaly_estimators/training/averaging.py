@@ -1,5 +1,8 @@
 """Running average of the weights."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from skorch.callbacks import Callback
 
@@ -39,6 +42,22 @@ class WeightAveraging(Callback):
         self.steps_ += 1
         decay = min(self.decay, self.steps_ / (self.steps_ + 10))
         torch._foreach_lerp_(self.average_, [t.detach() for t in self.tensors_], 1.0 - decay)
+
+    @contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """Have the average in the place of the weights for the time of a block."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        tensors = [tensor.detach() for tensor in self.tensors_]
+        kept = [tensor.clone() for tensor in tensors]
+        torch._foreach_copy_(tensors, self.average_)
+        torch._foreach_copy_(self.average_, kept)
 
     @torch.no_grad()
     def end_phase(self, net) -> None:

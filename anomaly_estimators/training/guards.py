@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -31,14 +32,15 @@ class FiniteGuard(Callback):
         self.rate_ = 1.0
         self.failures_ = 0
 
-    def begin_phase(self, net) -> None:
-        """Take the weights at the start as the last finite ones."""
+    def begin_phase(self, net, average: Sequence[torch.Tensor] = ()) -> None:
+        """Take the weights at the start, and their running average, as the last finite ones."""
         self.rate_ = 1.0
         self.failures_ = 0
         self.tensors_ = [
             tensor for tensor in net.trained_module.state_dict(keep_vars=True).values()
             if tensor.is_floating_point()
         ]
+        self.tensors_.extend(average)
         self.snapshot_ = [tensor.detach().clone() for tensor in self.tensors_]
 
     @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -90,16 +91,19 @@ class _Run:
         self.epoch = 0
         self.applied = (1.0, id(net.optimizer_))
         self.base_rates = [group["lr"] for group in net.optimizer_.param_groups]
-        self.guard.begin_phase(net)
         if self.averaging:
             self.averaging.begin_phase(net)
-            net.after_step = self.averaging.after_step if phase.main else None
+            if phase.main:
+                net.after_step = self.averaging.after_step
+                net.evaluation = self.averaging.swapped_in
+        self.guard.begin_phase(net, self.averaging.average_ if self.averaging else ())
         if self.options.early_stopping:
             self.options.early_stopping.begin_phase()
 
     def end_phase(self) -> None:
         net = self.net
         net.after_step = None
+        net.evaluation = nullcontext
         if self.averaging:
             self.averaging.end_phase(net)
         if self.options.early_stopping and net.phase_.main:
@@ -135,11 +139,11 @@ class _Run:
         self.applied = (state["factor"], id(self.net.optimizer_))
         self.net.module_.load_state_dict(state["module"])
         self.net.optimizer_.load_state_dict(state["optimizer"])
-        # The weights of a checkpoint are finite: the guard's snapshot starts from them.
-        self.guard.begin_phase(self.net)
-        self.guard.load_state_dict(state["guard"])
         if self.averaging:
             self.averaging.load_state_dict(state["averaging"])
+        # The weights of a checkpoint are finite: the guard's snapshot starts from them.
+        self.guard.begin_phase(self.net, self.averaging.average_ if self.averaging else ())
+        self.guard.load_state_dict(state["guard"])
         if self.options.early_stopping:
             self.options.early_stopping.load_state_dict(state["early_stopping"])
         self.generator.set_state(state["shuffle"])

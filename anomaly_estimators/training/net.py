@@ -1,6 +1,7 @@
 """The skorch net that runs every phase."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import skorch
 import torch
@@ -51,6 +52,8 @@ class DetectorNet(skorch.NeuralNet):
         self.phase_: Phase | None = None
         # Called after every step of the optimizer, without arguments.
         self.after_step: Callable[[], None] | None = None
+        # Context in which held-out rows are evaluated, and the best weights are kept.
+        self.evaluation: Callable[[], AbstractContextManager] = nullcontext
 
     def begin_phase(self, phase: Phase) -> None:
         """Train this phase's module by its loss from now on, with a new optimizer."""
@@ -61,6 +64,19 @@ class DetectorNet(skorch.NeuralNet):
         """Forget the last phase, whose loss may be a closure that no pickle can hold."""
         self.phase_ = None
         self.optimizer_ = None
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        # skorch keeps the module twice, under both names; only as module_ can it be unpickled on a
+        # machine without the device on which it was trained.
+        if state.get("initialized_"):
+            del state["module"]
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if "module" not in vars(self):
+            self.module = self.module_
 
     @property
     def trained_module(self) -> nn.Module:
@@ -121,17 +137,20 @@ class DetectorNet(skorch.NeuralNet):
         listeners = self._listeners("on_batch_begin", "on_batch_end")
         self._grad_listeners = bool(self._listeners("on_grad_computed"))
         total, n_rows = 0.0, 0
-        for batch in iterator:
-            if listeners:
-                self._notify_batch(listeners, "on_batch_begin", batch=batch, training=training)
-            step = step_fn(batch)
-            size = len(batch[0])
-            total = total + step["loss"].detach() * size
-            n_rows += size
-            if listeners:
-                self.history.record_batch(prefix + "_loss", step["loss"].item())
-                self.history.record_batch(prefix + "_batch_size", size)
-                self._notify_batch(listeners, "on_batch_end", batch=batch, training=training, **step)
+        with nullcontext() if training else self.evaluation():
+            for batch in iterator:
+                if listeners:
+                    self._notify_batch(listeners, "on_batch_begin", batch=batch, training=training)
+                step = step_fn(batch)
+                size = len(batch[0])
+                total = total + step["loss"].detach() * size
+                n_rows += size
+                if listeners:
+                    self.history.record_batch(prefix + "_loss", step["loss"].item())
+                    self.history.record_batch(prefix + "_batch_size", size)
+                    self._notify_batch(
+                        listeners, "on_batch_end", batch=batch, training=training, **step
+                    )
         # The only synchronisation of an epoch.
         self.history.record(prefix + "_loss", float(total) / n_rows)
 

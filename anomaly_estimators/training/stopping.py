@@ -42,7 +42,8 @@ class EarlyStopping(Callback):
         margin = self.tol * abs(self.best_) if math.isfinite(self.best_) else 0.0
         if loss < self.best_ - margin:
             self.best_, self.waited_ = loss, 0
-            self.weights_ = copy.deepcopy(net.module_.state_dict())
+            with net.evaluation():
+                self.weights_ = copy.deepcopy(net.module_.state_dict())
         else:
             self.waited_ += 1
         if self.waited_ >= self.patience:

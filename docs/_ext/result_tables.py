@@ -7,7 +7,7 @@ makes one table of each. A file has one row a run. Its columns are told apart by
 - ``paper`` or ``paper_<measure>`` hold the published figure, the same in every run of a group;
 - the columns in ``MEASURES``, and every ``<measure>`` that has a ``paper_<measure>``, are averaged;
 - ``note`` and the columns in ``SILENT`` are left out;
-- all others (``dataset``, ``method``, ...) say what was run, and rows that agree in them are a group.
+- all others (``dataset``, ``method``, ...) say what was run; rows that agree in them are a group.
 
 Lines that start with ``#`` become the text above the table: how the file was made.
 """

@@ -1,0 +1,287 @@
+"""Fitted estimators to files and back."""
+
+import os
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from anomaly_estimators import __version__
+from anomaly_estimators.base import OutlierDetector
+from anomaly_estimators.persistence.container import pack, read_bytes, unpack, write_bytes
+from anomaly_estimators.persistence.errors import LoadError
+from anomaly_estimators.persistence.registry import find_class, stored_name
+from anomaly_estimators.persistence.values import (
+    Decoder,
+    Encoder,
+    NotStorableError,
+    check_attributes,
+)
+
+__all__ = ["load", "save"]
+
+_ENTRIES = {
+    "format",
+    "format_version",
+    "digest",
+    "library_version",
+    "class",
+    "parameters",
+    "state",
+    "probe_scores",
+}
+_N_PROBES = 4
+# Relative to the largest score: other processors round differently, another model is further off.
+_PROBE_TOLERANCE = 1e-4
+# So that the probes of a forged file fit into any memory.
+_MAX_FEATURES = 10_000_000
+
+
+def save(estimator: OutlierDetector, path: str | os.PathLike) -> None:
+    """Save a fitted estimator to a file that is safe to load, whoever wrote it.
+
+    The file is a safetensors file: numbers, and a JSON document in its metadata. Nothing in it can be
+    executed, so nothing that is code can be saved: own networks, functions in the place of names,
+    callbacks, and own scalers.
+
+    Parameters
+    ----------
+    estimator : OutlierDetector
+        Of a class of this library, or one that was registered by
+        :func:`~anomaly_estimators.persistence.register`.
+    path : str or path-like
+        A file there is replaced, but only once the new one is complete.
+
+    Raises
+    ------
+    TypeError
+        If the object is no detector, or its class was not registered.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+    ValueError
+        If a parameter or an attribute is nothing that the file can hold, or if parameters were changed
+        after the fit so that they no longer describe the fitted model. Nothing is written then.
+    OSError
+        If the file cannot be written. Nothing is left of it then, and an older file stays as it was.
+
+    See Also
+    --------
+    load : Read such a file.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> from anomaly_estimators import DAGMM, load, save
+    >>> X = np.random.default_rng(0).normal(size=(100, 3))
+    >>> detector = DAGMM(max_iter=2, random_state=0).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "dagmm.safetensors")
+    ...     save(detector, path)
+    ...     loaded = load(path)
+    >>> np.array_equal(loaded.score_samples(X), detector.score_samples(X))
+    True
+    """
+    if not isinstance(estimator, OutlierDetector):
+        raise TypeError(
+            f"save takes a detector of anomaly_estimators; got {type(estimator).__name__}. Save the "
+            "detector in it, or pickle the whole."
+        )
+    if stored_name(type(estimator)) is None:
+        raise TypeError(
+            f"{type(estimator).__name__} is not a class of anomaly_estimators: register it by "
+            "anomaly_estimators.persistence.register, both where it is saved and where it is loaded."
+        )
+    check_is_fitted(estimator)
+    data = _to_bytes(estimator)
+    _check_restored(estimator, data)
+    write_bytes(path, data)
+
+
+def load(path: str | os.PathLike, *, device: str | None = None) -> OutlierDetector:
+    """Load an estimator that was saved by :func:`save`.
+
+    Parameters
+    ----------
+    path : str or path-like
+    device : str or None, default=None
+        Where to put the network, which becomes the parameter ``device`` of the estimator. ``None`` takes
+        the device that the estimator was fitted with, or the CPU where that device is missing. Detectors
+        without a network ignore it.
+
+    Returns
+    -------
+    OutlierDetector
+        It scores rows bit by bit as the estimator that was saved, on the same machine, and can be fitted
+        again, pickled and saved. Only the parameter ``checkpoint``, a path on the machine where it was
+        fitted, is forgotten.
+
+    Raises
+    ------
+    LoadError
+        If the file was not written by :func:`save`, is damaged, or does not suit this version of the
+        library.
+    OSError
+        If the file cannot be read.
+    ValueError
+        If the device is not there.
+
+    See Also
+    --------
+    save : Write such a file.
+
+    Notes
+    -----
+    A file from a stranger is safe to load because it holds nothing that can be executed: the class is
+    looked up among those of the library and those registered, and is given numbers and names only, which
+    are checked like those of any caller. The digest in the file detects damage and careless tampering. It
+    does not detect forgery: whoever changes a file on purpose can compute a new digest, and a stranger's
+    model may score as it likes. Rely on a signature where it matters who made a model.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> from anomaly_estimators import Autoencoder, load
+    >>> X = np.random.default_rng(0).normal(size=(100, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "autoencoder.safetensors")
+    ...     Autoencoder(max_iter=2, random_state=0).fit(X).save(path)
+    ...     load(path, device="cpu")
+    Autoencoder(device='cpu', max_iter=2, random_state=0)
+    """
+    if device is not None:
+        from anomaly_estimators.training.devices import resolve_device
+
+        resolve_device(device)
+    try:
+        return _from_bytes(read_bytes(path), device)
+    except LoadError as error:
+        raise LoadError(f"{os.fspath(path)} cannot be loaded: {error}.") from error
+
+
+def _to_bytes(estimator: OutlierDetector) -> bytes:
+    encoder = Encoder()
+    parameters = {
+        name: _encode(encoder, estimator, "parameter", name, value)
+        for name, value in estimator.get_params(deep=False).items()
+        if name not in estimator._local_parameters
+    }
+    state = {
+        name: _encode(encoder, estimator, "attribute", name, value)
+        for name, value in estimator._get_fitted_state().items()
+    }
+    document = {
+        "library_version": __version__,
+        "class": stored_name(type(estimator)),
+        "parameters": parameters,
+        "state": state,
+        "probe_scores": encoder.encode(_probe_scores(estimator), "probe_scores"),
+    }
+    return pack(document, encoder.arrays)
+
+
+def _encode(encoder: Encoder, estimator: OutlierDetector, kind: str, name: str, value):
+    try:
+        return encoder.encode(value, f"{kind}.{name}")
+    except NotStorableError as error:
+        raise ValueError(
+            f"The {kind} {name} of {type(estimator).__name__} holds an object of type {error}, which a "
+            "file that is safe to load cannot store. Use a value that is a number, a name or None, or "
+            "keep the estimator by pickle or joblib, and load it from trusted sources only."
+        ) from None
+
+
+def _check_restored(estimator: OutlierDetector, data: bytes) -> None:
+    """Refuse to write what would not be the same estimator when it is read."""
+    try:
+        restored = _from_bytes(data, "cpu")
+        # Beside the weights: dropout rates and the like, which have no part in the scores.
+        if repr(getattr(restored, "module_", None)) != repr(getattr(estimator, "module_", None)):
+            raise LoadError("the network has another structure")
+    except LoadError as error:
+        raise ValueError(
+            f"The file of this {type(estimator).__name__} could not be loaded again: {error}. Its "
+            "parameters must be those of the fit; set them back, or fit again."
+        ) from error
+
+
+def _from_bytes(data: bytes, device: str | None) -> OutlierDetector:
+    document, arrays = unpack(data)
+    if document.keys() != _ENTRIES:
+        raise LoadError("entries are missing, or it has unknown ones")
+    name, version = document["class"], document["library_version"]
+    cls = find_class(name) if isinstance(name, str) else None
+    if cls is None:
+        raise LoadError(
+            f"it names the class {name!r:.80}, which is neither an estimator of this library (version "
+            f"{__version__}; the file is from {version!r:.40}) nor a registered one"
+        )
+    try:
+        # Any memory can be too small for a forged file, and any number too large.
+        with np.errstate(all="ignore"):
+            return _restore(cls, document, Decoder(arrays), device)
+    except LoadError:
+        raise
+    except Exception as error:
+        raise LoadError(
+            f"{cls.__name__} of version {__version__} cannot be restored from it, which is from version "
+            f"{version!r:.40} ({type(error).__name__}: {error!s:.500})"
+        ) from error
+
+
+def _restore(cls: type, document: dict, decoder: Decoder, device: str | None) -> OutlierDetector:
+    parameters = decoder.decode({"dict": document["parameters"]})
+    state = decoder.decode({"dict": document["state"]})
+    expected = decoder.decode(document["probe_scores"])
+    if decoder.unused:
+        raise LoadError(f"it has an array that belongs to nothing, {min(decoder.unused)!r:.80}")
+    estimator = cls()
+    unknown = parameters.keys() - (estimator.get_params(deep=False).keys() - cls._local_parameters)
+    if unknown:
+        raise LoadError(
+            f"{cls.__name__} of version {__version__} has no parameter {min(unknown)!r:.80} that a file "
+            f"may set; the file is from version {document['library_version']!r:.40}"
+        )
+    check_attributes(cls, state, estimator.get_params(deep=False))
+    _check_common_attributes(state)
+    estimator.set_params(**parameters)
+    if device is not None and "device" in estimator.get_params(deep=False):
+        estimator.set_params(device=device)
+    estimator._validate_params()
+    estimator._set_fitted_state(state)
+    _check_probe_scores(_probe_scores(estimator), expected)
+    return estimator
+
+
+def _check_common_attributes(state: dict) -> None:
+    """Refuse what every detector has, if it is not what every detector has there."""
+    n_features, offset = state.get("n_features_in_"), state.get("offset_")
+    if not isinstance(n_features, Integral) or not 1 <= n_features <= _MAX_FEATURES:
+        raise LoadError("its number of features is none")
+    if not isinstance(offset, Real) or not np.isfinite(offset):
+        raise LoadError("its threshold is none")
+    names = state.get("feature_names_in_")
+    if names is not None and not (
+        isinstance(names, np.ndarray) and names.dtype == object and names.shape == (n_features,)
+    ):
+        raise LoadError("its feature names are none")
+
+
+def _probe_scores(estimator: OutlierDetector) -> np.ndarray:
+    """Scores of made-up rows, by which a stored model is known to be the same."""
+    n_features = estimator.n_features_in_
+    rows = np.sin(np.arange(1.0, _N_PROBES * n_features + 1)).reshape(_N_PROBES, n_features)
+    # Where the training rows were, so that nothing is out of the network's range.
+    scaler = getattr(estimator, "scaler_", None)
+    if hasattr(scaler, "inverse_transform"):
+        rows = scaler.inverse_transform(rows)
+    return np.asarray(estimator._scores(rows), dtype=np.float64)
+
+
+def _check_probe_scores(scores: np.ndarray, expected) -> None:
+    if not isinstance(expected, np.ndarray) or expected.shape != scores.shape:
+        raise LoadError("the scores by which it can be checked are missing")
+    tolerance = _PROBE_TOLERANCE * np.max(np.abs(expected))
+    if not np.all(np.abs(scores - expected) <= tolerance):
+        raise LoadError("the restored model does not score as the one that was saved")

@@ -1,0 +1,1 @@
+"""Benchmarks: the papers' tables, and the speed and memory of the engine."""

@@ -1,0 +1,1 @@
+"""Speed and memory of the training engine: ``python -m benchmarks.engine``."""

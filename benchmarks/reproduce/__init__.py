@@ -1,0 +1,1 @@
+"""Regenerates the papers' tables: ``python -m benchmarks.reproduce dagmm``."""

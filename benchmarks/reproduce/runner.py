@@ -1,0 +1,124 @@
+"""Runs jobs in parallel and keeps their results, so that a run that was killed goes on where it was."""
+
+import csv
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+__all__ = ["RESULTS", "Job", "ResultFile", "run_jobs"]
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run, which fills one or more rows of a table.
+
+    Parameters
+    ----------
+    table : str
+        Name of the result file, without its ending.
+    key : dict
+        What was run, as columns of the table.
+    seed : int
+    function : callable
+        ``function(**arguments)`` -> list of dict, the rows: each with what differs from ``key``.
+    arguments : dict
+    methods : tuple of str
+        Values of the column ``method`` that the job fills.
+    """
+
+    table: str
+    key: Mapping[str, str]
+    seed: int
+    function: Callable[..., list[dict]]
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    methods: tuple[str, ...] = ("",)
+
+
+class ResultFile:
+    """A CSV file with a row a run, below comments that say how it was made.
+
+    Parameters
+    ----------
+    name : str
+    columns : sequence of str
+    comments : sequence of str
+        Written when the file is new.
+    folder : path-like
+    """
+
+    def __init__(self, name: str, columns: Sequence[str], comments: Sequence[str], folder=RESULTS):
+        self.path = Path(folder) / f"{name}.csv"
+        self.columns = list(columns)
+        self.comments = list(comments)
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return the rows written so far."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        return list(csv.DictReader(line for line in lines if line and not line.startswith("#")))
+
+    def append(self, rows: Iterable[Mapping]) -> None:
+        """Add rows, each one whole on the disk before the call returns."""
+        new = not self.path.exists()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            if new:
+                file.writelines(f"# {comment}\n" for comment in self.comments)
+            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerows(rows)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def has(self, job: Job) -> bool:
+        """Whether all rows of a job are there."""
+        wanted = {**{k: str(v) for k, v in job.key.items()}, "seed": str(job.seed)}
+        found = {
+            row["method"]
+            for row in self.rows()
+            if all(row.get(column) == value for column, value in wanted.items())
+        }
+        return found.issuperset(job.methods)
+
+
+def run_jobs(jobs: Sequence[Job], files: Mapping[str, ResultFile], n_jobs: int) -> None:
+    """Run the jobs whose rows are missing, ``n_jobs`` processes at a time, one thread each.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        In the order in which they are to be run.
+    files : dict of str to ResultFile
+        By table.
+    n_jobs : int
+    """
+    todo = [job for job in jobs if not files[job.table].has(job)]
+    print(f"{len(jobs)} runs, of which {len(jobs) - len(todo)} are there already.", flush=True)
+    if not todo:
+        return
+    started = time.perf_counter()
+    # Spawned, because a forked process inherits the thread pools of its parent in an unknown state.
+    with ProcessPoolExecutor(n_jobs, get_context("spawn"), _one_thread) as pool:
+        futures = {pool.submit(job.function, **job.arguments): job for job in todo}
+        for done, future in enumerate(as_completed(futures), start=1):
+            job = futures[future]
+            rows = [{**job.key, "seed": job.seed, **row} for row in future.result()]
+            files[job.table].append(rows)
+            minutes = (time.perf_counter() - started) / 60
+            print(f"[{done}/{len(todo)}, {minutes:.1f} min] {job.table} {dict(job.key)} "
+                  f"seed {job.seed}: " + ", ".join(f"{r['method']} F1 {r['f1']}" for r in rows),
+                  flush=True)  # fmt: skip
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
