@@ -3,7 +3,7 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from anomaly_estimators.training.pretraining import autoencoder_phases
 __all__ = ["AutoencodingDetector"]
 
 
-class AutoencodingDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DeepDetector):
+class AutoencodingDetector(TransformerMixin, DeepDetector):
     """Base class of the detectors that train an autoencoder and offer its codes as a transformer.
 
     A subclass defines ``_module_transform(module, X)``, the representation of a batch.
@@ -158,9 +158,27 @@ class AutoencodingDetector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, De
         X = self._validate_rows(X, reset=False)
         return np.concatenate(list(self._map(self._module_transform, X)))
 
-    @property
-    def _n_features_out(self) -> int:
-        return self._represented(2).shape[1]
+    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+        """Return the names of the columns that :meth:`transform` makes.
+
+        Parameters
+        ----------
+        input_features : object, default=None
+            Ignored.
+
+        Returns
+        -------
+        ndarray of shape (n_outputs,), dtype object
+            ``code0``, ``code1`` and so on, and what a method appends to the code.
+        """
+        check_is_fitted(self)
+        appended = self._appended_names()
+        n_codes = self._represented(1).shape[1] - len(appended)
+        return np.asarray([*(f"code{i}" for i in range(n_codes)), *appended], dtype=object)
+
+    def _appended_names(self) -> list[str]:
+        """Return the names of the columns that a method appends to the code."""
+        return []
 
     def _represented(self, n_rows: int) -> np.ndarray:
         rows = np.zeros((n_rows, self.n_features_in_), dtype=np.float32)

@@ -79,7 +79,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         Threshold on the scores: rows with a lower score are predicted as anomalies.
     n_features_in_ : int
         Number of features seen in ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features seen in ``fit``, if all of them are strings.
     """
 
@@ -239,12 +239,12 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         """Warn if the scores of the training rows show that something went wrong."""
 
     def _get_fitted_state(self) -> dict:
-        """Return what a fit has added to the estimator: numbers, strings, arrays, and containers of them."""
+        """Return what a fit has added: numbers, strings, arrays, and containers of them."""
         parameters = self.get_params(deep=False)
         return {name: value for name, value in vars(self).items() if name not in parameters}
 
     def _set_fitted_state(self, state: dict) -> None:
-        """Take over what :meth:`_get_fitted_state` returned; raise if it does not fit the parameters."""
+        """Take over what :meth:`_get_fitted_state` returned; raise if it does not fit."""
         vars(self).update(state)
 
     # What is shared

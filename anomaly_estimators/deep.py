@@ -8,7 +8,6 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from anomaly_estimators.base import OutlierDetector
 from anomaly_estimators.training.batches import ResidentRows, StreamedRows, make_batches
-from anomaly_estimators.training.checkpoints import data_fingerprint, load_checkpoint
+from anomaly_estimators.training.checkpoints import data_fingerprint, describe, load_checkpoint
 from anomaly_estimators.training.devices import resolve_device
 from anomaly_estimators.training.guards import warn_if_collapsed, warn_if_unmoved
 from anomaly_estimators.training.loop import TrainingOptions, run_phases
@@ -232,7 +231,7 @@ class DeepDetector(OutlierDetector):
             module = self._build_module(self._n_trained_features)
         module.load_state_dict(weights)
         self.net_ = self._make_net(module.eval(), device, batch_size)
-        self.net_.history.extend(history)
+        self.net_.history.extend(dict(row) for row in history)
 
     def _check_shapes(self, weights: dict[str, Tensor]) -> None:
         """Refuse weights of another network, before memory is taken for that network."""
@@ -243,8 +242,8 @@ class DeepDetector(OutlierDetector):
         for name in sorted(expected.keys() | found.keys()):
             if expected.get(name) != found.get(name):
                 raise ValueError(
-                    f"the parameters of {type(self).__name__} make a network whose {name!r} has the "
-                    f"shape and type {expected.get(name)}, but the stored one has {found.get(name)}"
+                    f"the parameters make a network whose {name!r} has the shape and type "
+                    f"{expected.get(name)}, but the stored one has {found.get(name)}"
                 )
 
     # The bridge
@@ -281,14 +280,15 @@ class DeepDetector(OutlierDetector):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         resume, fingerprint = None, ""
         if self.checkpoint is not None:
-            fingerprint = data_fingerprint(X, labels, self._describe())
+            started = f" after {len(self.history_)} epochs" if warm else ""
+            fingerprint = data_fingerprint(X, labels, self._describe() + started)
             resume = load_checkpoint(self.checkpoint, fingerprint)
             seed = resume["seed"] if resume else seed
         scaler = self.scaler_ if warm else self._fit_scaler(X)
         with isolated_randomness(seed, device):
             module = self._warm_module(X) if warm else self._build_module(X.shape[1])
             net = self._make_net(module, device, self._resolve_batch_size(X.shape[0]))
-            if warm:
+            if warm and not resume:
                 net.history.extend(dict(row) for row in self.history_)
             phases = [phase for phase in self._phases(net.module_) if phase.main or not warm]
             dataset, valid_dataset = self._make_datasets(
@@ -356,14 +356,21 @@ class DeepDetector(OutlierDetector):
         if self.scaler is None:
             return None
         scaler = SCALERS[self.scaler]() if isinstance(self.scaler, str) else clone(self.scaler)
-        if not isinstance(X, np.memmap):
-            return scaler.fit(X)
         plain = RowSource(X, None, np.float64)
-        if not hasattr(scaler, "partial_fit"):
+        if not isinstance(X, np.memmap):
+            scaler.fit(X)
+        elif not hasattr(scaler, "partial_fit"):
             rows = np.unique(np.linspace(0, len(X) - 1, _SCALER_ROWS).astype(np.int64))
-            return scaler.fit(plain.take(rows).numpy())
-        for _, piece in plain.pieces():
-            scaler.partial_fit(piece.numpy())
+            scaler.fit(plain.take(rows).numpy())
+        else:
+            for _, piece in plain.pieces():
+                scaler.partial_fit(piece.numpy())
+        width = np.shape(scaler.transform(plain.take(np.arange(1)).numpy()))[1]
+        if width != X.shape[1]:
+            raise ValueError(
+                f"scaler={self.scaler!r} makes {width} features of {X.shape[1]}: use one that keeps their "
+                "number, or put this one before the detector in a Pipeline."
+            )
         return scaler
 
     def _warm_module(self, X: np.ndarray) -> nn.Module:
@@ -379,11 +386,7 @@ class DeepDetector(OutlierDetector):
         """Parameters that decide the outcome of a fit, as text that is the same in every process."""
         passive = {"callbacks", "checkpoint", "contamination", "device", "verbose"}
         params = {k: v for k, v in self.get_params(deep=False).items() if k not in passive}
-        plain = (str, int, float, bool, tuple, list, type(None))
-        return type(self).__name__ + "".join(
-            f"{key}={value if isinstance(value, plain) else type(value).__name__}"
-            for key, value in sorted(params.items())
-        )
+        return type(self).__name__ + describe(dict(sorted(params.items())))
 
     def _make_net(
         self, module: nn.Module, device: torch.device, batch_size: int
@@ -431,20 +434,21 @@ class DeepDetector(OutlierDetector):
 
     def _split(self, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Split the rows for early stopping, labelled anomalies on both sides where there are two."""
-        counts = np.unique(labels, return_counts=True)[1]
-        n_valid = max(len(counts), int(round(self.validation_fraction * len(labels))))
-        if n_valid >= len(labels):
+        kinds, counts = np.unique(labels, return_counts=True)
+        kinds = kinds[counts >= 2]
+        if not len(kinds):
             raise ValueError(
-                f"early_stopping=True needs more than {len(labels)} rows for "
-                f"validation_fraction={self.validation_fraction}: set early_stopping=False."
+                "early_stopping=True needs two rows of a kind, one to train on and one to hold out: set "
+                "early_stopping=False."
             )
-        train, valid = train_test_split(
-            np.arange(len(labels)),
-            test_size=n_valid,
-            random_state=seed,
-            stratify=labels if counts.min() >= 2 else None,
-        )
-        return np.sort(train), np.sort(valid)
+        order = np.random.default_rng(seed).permutation(len(labels))
+        valid = []
+        for kind in kinds:
+            rows = order[labels[order] == kind]
+            n_valid = int(np.clip(round(self.validation_fraction * len(rows)), 1, len(rows) - 1))
+            valid.append(rows[:n_valid])
+        valid = np.sort(np.concatenate(valid))
+        return np.setdiff1d(np.arange(len(labels)), valid), valid
 
     def _training_options(self, seed: int, fingerprint: str) -> TrainingOptions:
         schedule = self.lr_schedule

@@ -98,8 +98,9 @@ DATA = {
             "hidden_layer_sizes": (10,),
             "latent_dim": 2,
             "n_components": 2,
-            "max_iter": 500,
+            "max_iter": 200,
             "batch_size": 128,
+            "scaler": "minmax",
         },
     ),
 }

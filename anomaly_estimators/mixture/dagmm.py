@@ -350,6 +350,9 @@ class DAGMM(AutoencodingDetector):
     def _module_transform(self, module: nn.Module, X: Tensor) -> Tensor:
         return module.represent(X)[0]
 
+    def _appended_names(self) -> list[str]:
+        return [getattr(f, "__name__", str(f)) for f in self.reconstruction_features]
+
     def _module_score(self, module: nn.Module, X: Tensor) -> Tensor:
         return module.head.energy(self._module_transform(module, X))
 

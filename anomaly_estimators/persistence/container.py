@@ -101,7 +101,7 @@ def read_bytes(path: str | os.PathLike) -> bytes:
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Write a file as a whole or not at all: a file that was there stays until the new one is complete.
+    """Write a file as a whole or not at all; what was there stays until the new one is complete.
 
     Raises
     ------
@@ -122,8 +122,8 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
         # With the number of the error, OSError turns into the subclass that belongs to it.
         raise OSError(
             error.errno,
-            f"{target} could not be written ({error.strerror or error}); a file that was there before is "
-            "untouched",
+            f"{target} could not be written ({error.strerror or error}); a file that was there "
+            "before is untouched",
         ) from error
 
 
@@ -144,8 +144,8 @@ def _document(header: bytes) -> dict:
     version = document.get("format_version")
     if type(version) is not int or version != VERSION:
         raise LoadError(
-            f"it has version {version!r:.40} of the format, and this version of the library reads only "
-            f"version {VERSION}"
+            f"it has version {version!r:.40} of the format, and this version of the library reads "
+            f"only version {VERSION}"
         )
     return document
 

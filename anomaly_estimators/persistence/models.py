@@ -40,9 +40,9 @@ _MAX_FEATURES = 10_000_000
 def save(estimator: OutlierDetector, path: str | os.PathLike) -> None:
     """Save a fitted estimator to a file that is safe to load, whoever wrote it.
 
-    The file is a safetensors file: numbers, and a JSON document in its metadata. Nothing in it can be
-    executed, so nothing that is code can be saved: own networks, functions in the place of names,
-    callbacks, and own scalers.
+    The file is a safetensors file: numbers, and a JSON document in its metadata. Nothing in it can
+    be executed, so nothing that is code can be saved: own networks, functions in the place of
+    names, callbacks, and own scalers.
 
     Parameters
     ----------
@@ -59,10 +59,12 @@ def save(estimator: OutlierDetector, path: str | os.PathLike) -> None:
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
     ValueError
-        If a parameter or an attribute is nothing that the file can hold, or if parameters were changed
-        after the fit so that they no longer describe the fitted model. Nothing is written then.
+        If a parameter or an attribute is nothing that the file can hold, or if parameters were
+        changed after the fit so that they no longer describe the fitted model. Nothing is written
+        then.
     OSError
-        If the file cannot be written. Nothing is left of it then, and an older file stays as it was.
+        If the file cannot be written. Nothing is left of it then, and an older file stays as it
+        was.
 
     See Also
     --------
@@ -84,13 +86,13 @@ def save(estimator: OutlierDetector, path: str | os.PathLike) -> None:
     """
     if not isinstance(estimator, OutlierDetector):
         raise TypeError(
-            f"save takes a detector of anomaly_estimators; got {type(estimator).__name__}. Save the "
-            "detector in it, or pickle the whole."
+            f"save takes a detector of anomaly_estimators; got {type(estimator).__name__}. Save "
+            "the detector in it, or pickle the whole."
         )
     if stored_name(type(estimator)) is None:
         raise TypeError(
             f"{type(estimator).__name__} is not a class of anomaly_estimators: register it by "
-            "anomaly_estimators.persistence.register, both where it is saved and where it is loaded."
+            "anomaly_estimators.persistence.register, where it is saved and where it is loaded."
         )
     check_is_fitted(estimator)
     data = _to_bytes(estimator)
@@ -104,23 +106,24 @@ def load(path: str | os.PathLike, *, device: str | None = None) -> OutlierDetect
     Parameters
     ----------
     path : str or path-like
+        A file that :func:`save` has written.
     device : str or None, default=None
-        Where to put the network, which becomes the parameter ``device`` of the estimator. ``None`` takes
-        the device that the estimator was fitted with, or the CPU where that device is missing. Detectors
-        without a network ignore it.
+        Where to put the network, which becomes the parameter ``device`` of the estimator. ``None``
+        takes what the saved estimator has as ``device``, or the CPU where that is missing.
+        Detectors without a network ignore it.
 
     Returns
     -------
     OutlierDetector
-        It scores rows bit by bit as the estimator that was saved, on the same machine, and can be fitted
-        again, pickled and saved. Only the parameter ``checkpoint``, a path on the machine where it was
-        fitted, is forgotten.
+        On the same machine it scores rows bit by bit as the estimator that was saved. It can be
+        fitted again, pickled and saved. Only the parameter ``checkpoint``, a path on the machine of
+        the fit, is forgotten.
 
     Raises
     ------
     LoadError
-        If the file was not written by :func:`save`, is damaged, or does not suit this version of the
-        library.
+        If the file was not written by :func:`save`, is damaged, or does not suit this version of
+        the library.
     OSError
         If the file cannot be read.
     ValueError
@@ -132,11 +135,15 @@ def load(path: str | os.PathLike, *, device: str | None = None) -> OutlierDetect
 
     Notes
     -----
-    A file from a stranger is safe to load because it holds nothing that can be executed: the class is
-    looked up among those of the library and those registered, and is given numbers and names only, which
-    are checked like those of any caller. The digest in the file detects damage and careless tampering. It
-    does not detect forgery: whoever changes a file on purpose can compute a new digest, and a stranger's
-    model may score as it likes. Rely on a signature where it matters who made a model.
+    A file from a stranger is safe to load because it holds nothing that can be executed: the class
+    is looked up among those of the library and those registered, and is given numbers and names
+    only, which are checked like those of any caller. The digest in the file detects damage and
+    careless tampering. It does not detect forgery: whoever changes a file on purpose can compute a
+    new digest, and a stranger's model may score as it likes. Sign files where it matters who made a
+    model.
+
+    The file also holds the scores of a few made-up rows. A model that does not reproduce them, such
+    as by a change of the library in between, is refused.
 
     Examples
     --------
@@ -186,9 +193,10 @@ def _encode(encoder: Encoder, estimator: OutlierDetector, kind: str, name: str, 
         return encoder.encode(value, f"{kind}.{name}")
     except NotStorableError as error:
         raise ValueError(
-            f"The {kind} {name} of {type(estimator).__name__} holds an object of type {error}, which a "
-            "file that is safe to load cannot store. Use a value that is a number, a name or None, or "
-            "keep the estimator by pickle or joblib, and load it from trusted sources only."
+            f"The {kind} {name} of {type(estimator).__name__} holds an object of type {error}, "
+            "which a file that is safe to load cannot store. Use a number, a name or None in its "
+            "place, or keep the estimator by pickle or joblib, and load that from trusted sources "
+            "only."
         ) from None
 
 
@@ -214,8 +222,8 @@ def _from_bytes(data: bytes, device: str | None) -> OutlierDetector:
     cls = find_class(name) if isinstance(name, str) else None
     if cls is None:
         raise LoadError(
-            f"it names the class {name!r:.80}, which is neither an estimator of this library (version "
-            f"{__version__}; the file is from {version!r:.40}) nor a registered one"
+            f"it names the class {name!r:.80}, which is neither an estimator of this library "
+            f"(version {__version__}; the file is from {version!r:.40}) nor a registered one"
         )
     try:
         # Any memory can be too small for a forged file, and any number too large.
@@ -225,8 +233,8 @@ def _from_bytes(data: bytes, device: str | None) -> OutlierDetector:
         raise
     except Exception as error:
         raise LoadError(
-            f"{cls.__name__} of version {__version__} cannot be restored from it, which is from version "
-            f"{version!r:.40} ({type(error).__name__}: {error!s:.500})"
+            f"{cls.__name__} of version {__version__} cannot be restored from it, which is from "
+            f"version {version!r:.40} ({type(error).__name__}: {error!s:.500})"
         ) from error
 
 
@@ -240,8 +248,8 @@ def _restore(cls: type, document: dict, decoder: Decoder, device: str | None) ->
     unknown = parameters.keys() - (estimator.get_params(deep=False).keys() - cls._local_parameters)
     if unknown:
         raise LoadError(
-            f"{cls.__name__} of version {__version__} has no parameter {min(unknown)!r:.80} that a file "
-            f"may set; the file is from version {document['library_version']!r:.40}"
+            f"{cls.__name__} of version {__version__} has no parameter {min(unknown)!r:.80} that a "
+            f"file may set; the file is from version {document['library_version']!r:.40}"
         )
     check_attributes(cls, state, estimator.get_params(deep=False))
     _check_common_attributes(state)

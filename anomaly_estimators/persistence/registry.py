@@ -14,9 +14,9 @@ def register(cls: type) -> type:
     Parameters
     ----------
     cls : type
-        Subclass of :class:`~anomaly_estimators.OutlierDetector`. Files know it by its module and name,
-        so it must be registered under the same name before they are loaded. Its constructor and its
-        ``_build_module`` are called with parameters from the file.
+        Subclass of :class:`~anomaly_estimators.OutlierDetector`. Files know it by its module and
+        name, so it must be registered under the same name before they are loaded. It is built and
+        scores with parameters from the file, which it must not execute.
 
     Returns
     -------
@@ -56,8 +56,8 @@ def stored_name(cls: type) -> str | None:
 def find_class(name: str) -> type | None:
     """Class that a file names, among those of the library and those registered.
 
-    Nothing is ever imported by a name from a file: the modules that the library's own names stand for
-    are written down in the library.
+    Nothing is ever imported by a name from a file: the modules that the library's own names stand
+    for are written down in the library.
 
     Examples
     --------

@@ -65,7 +65,7 @@ class Encoder:
         if isinstance(value, list):
             return self._encode_all(value, name)
         if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-            return {"dict": {key: self.encode(item, f"{name}.{key}") for key, item in value.items()}}
+            return {"dict": {k: self.encode(item, f"{name}.{k}") for k, item in value.items()}}
         if type(value) is np.ndarray:
             if _is_numeric(value.dtype):
                 return {"array": self._add(value, name)}
@@ -176,11 +176,11 @@ def _require(array: np.ndarray, ndim: int) -> np.ndarray:
 
 def _scaler(cls: type[BaseEstimator], state) -> BaseEstimator:
     names = cls().get_params()
-    if not isinstance(state, dict) or not names.keys() <= state.keys():
-        raise LoadError(f"parameters of its {cls.__name__} are missing")
+    if not isinstance(state, dict):
+        raise LoadError(f"its {cls.__name__} is none")
     fitted = {name: value for name, value in state.items() if name not in names}
     check_attributes(cls, fitted, names)
-    scaler = cls(**{name: state[name] for name in names})
+    scaler = cls(**{name: state[name] for name in names if name in state})
     scaler._validate_params()
     vars(scaler).update(fitted)
     return scaler

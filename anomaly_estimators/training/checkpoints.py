@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from skorch.callbacks import Callback
+from sklearn.base import BaseEstimator
+from torch import nn
 
-__all__ = ["Checkpointer", "data_fingerprint", "load_checkpoint"]
+__all__ = ["Checkpointer", "data_fingerprint", "describe", "load_checkpoint"]
 
 _FORMAT = 1
 
@@ -27,6 +29,32 @@ def data_fingerprint(X: np.ndarray, y: np.ndarray | None, extra: str) -> str:
     if y is not None:
         digest.update(np.ascontiguousarray(y).tobytes())
     return digest.hexdigest()
+
+
+def describe(value) -> str:
+    """Text of a parameter that is the same in every process, and another for another value.
+
+    Examples
+    --------
+    >>> describe({"sizes": (64, 32), "feature": describe})
+    '{sizes: (64, 32), feature: anomaly_estimators.training.checkpoints.describe}'
+    """
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {describe(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, tuple | list):
+        return "(" + ", ".join(map(describe, value)) + ")"
+    if isinstance(value, str | bool | int | float | np.generic | np.ndarray | None):
+        return repr(value)
+    if isinstance(value, nn.Module):
+        digest = hashlib.blake2b(digest_size=16)
+        for tensor in value.state_dict().values():
+            digest.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
+        return f"{value!r} {digest.hexdigest()}"
+    if isinstance(value, BaseEstimator):
+        return f"{type(value).__qualname__}{describe(value.get_params(deep=False))}"
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return type(value).__qualname__
 
 
 def load_checkpoint(path: str | os.PathLike, fingerprint: str) -> dict | None:

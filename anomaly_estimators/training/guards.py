@@ -1,5 +1,6 @@
 """Guards against training that goes wrong."""
 
+import copy
 import math
 import warnings
 from collections.abc import Sequence
@@ -41,6 +42,8 @@ class FiniteGuard(Callback):
             if tensor.is_floating_point()
         ]
         self.tensors_.extend(average)
+        # Most optimizers have no state before their first step, but some do.
+        self.optimizer_state_ = copy.deepcopy(net.optimizer_.state_dict()["state"])
         self.snapshot_ = [tensor.detach().clone() for tensor in self.tensors_]
 
     @torch.no_grad()
@@ -64,7 +67,9 @@ class FiniteGuard(Callback):
                 stacklevel=2,
             )
             raise StopPhase
-        net.begin_phase(net.phase_)
+        # In place, since a user's scheduler may hold the optimizer.
+        fresh = {**net.optimizer_.state_dict(), "state": copy.deepcopy(self.optimizer_state_)}
+        net.optimizer_.load_state_dict(fresh)
         warnings.warn(
             f"The loss was not finite in phase {row['phase']!r} at epoch {row['epoch']}: training went "
             f"back to the last finite weights and goes on at {self.rate_:g} times the learning rate. "

@@ -6,8 +6,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from skorch.callbacks import Callback
+from skorch.history import History
 from sklearn.exceptions import ConvergenceWarning
 
 from anomaly_estimators.training.averaging import WeightAveraging
@@ -128,7 +130,7 @@ class _Run:
             "random": torch.random.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state(self.net.device) if cuda else None,
             "history": [
-                {k: v for k, v in row.items() if isinstance(v, int | float | str)}
+                {k: _plain(v) for k, v in row.items() if isinstance(_plain(v), int | float | str)}
                 for row in self.net.history
             ],
         }
@@ -138,12 +140,12 @@ class _Run:
         self.epoch = state["epoch"]
         self.applied = (state["factor"], id(self.net.optimizer_))
         self.net.module_.load_state_dict(state["module"])
-        self.net.optimizer_.load_state_dict(state["optimizer"])
         if self.averaging:
             self.averaging.load_state_dict(state["averaging"])
         # The weights of a checkpoint are finite: the guard's snapshot starts from them.
         self.guard.begin_phase(self.net, self.averaging.average_ if self.averaging else ())
         self.guard.load_state_dict(state["guard"])
+        self.net.optimizer_.load_state_dict(state["optimizer"])
         if self.options.early_stopping:
             self.options.early_stopping.load_state_dict(state["early_stopping"])
         self.generator.set_state(state["shuffle"])
@@ -190,12 +192,12 @@ def run_phases(
     net.train_split = (lambda *_: (dataset, valid_dataset)) if valid_dataset is not None else None
     complete = True
     try:
-        net.notify("on_train_begin", X=dataset, y=None)
         for number, phase in enumerate(phases):
             if resume and number < resume["phase"]:
                 continue
             run.phase_number = number
             run.begin_phase(phase)
+            _begin_training(net, dataset)
             if resume and number == resume["phase"]:
                 run.load_state_dict(resume)
             if options.progress:
@@ -210,6 +212,7 @@ def run_phases(
                 if options.progress:
                     options.progress.end_phase(net)
             run.end_phase()
+            net.notify("on_train_end", X=dataset, y=None)
             if not complete:
                 _drop_unfinished_epoch(net)
                 warnings.warn(
@@ -219,7 +222,6 @@ def run_phases(
                     stacklevel=2,
                 )
                 break
-        net.notify("on_train_end", X=dataset, y=None)
     finally:
         net.iterator_train = make_batches
         net.train_split = None
@@ -228,6 +230,21 @@ def run_phases(
     if run.checkpointer and complete:
         run.checkpointer.discard()
     return complete
+
+
+def _plain(value):
+    """Python's number for one of NumPy's, which a checkpoint could not be read with."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _begin_training(net: DetectorNet, dataset) -> None:
+    """Announce a phase: to a callback it is a training of its own, with a new optimizer."""
+    # Without the epochs before: a scheduler would look for its own traces in them.
+    history, net.history_ = net.history_, History()
+    try:
+        net.notify("on_train_begin", X=dataset, y=None)
+    finally:
+        net.history_ = history
 
 
 def _drop_unfinished_epoch(net: DetectorNet) -> None:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import skorch
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EpochTimer
 from torch import Tensor, nn
 
 from anomaly_estimators.training.phases import Phase
@@ -54,6 +54,11 @@ class DetectorNet(skorch.NeuralNet):
         self.after_step: Callable[[], None] | None = None
         # Context in which held-out rows are evaluated, and the best weights are kept.
         self.evaluation: Callable[[], AbstractContextManager] = nullcontext
+
+    @property
+    def _default_callbacks(self):
+        # Without those that average the losses of the batches: run_single_epoch records the epoch's.
+        return [("epoch_timer", EpochTimer())]
 
     def begin_phase(self, phase: Phase) -> None:
         """Train this phase's module by its loss from now on, with a new optimizer."""

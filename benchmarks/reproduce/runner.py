@@ -105,17 +105,34 @@ def run_jobs(jobs: Sequence[Job], files: Mapping[str, ResultFile], n_jobs: int) 
     if not todo:
         return
     started = time.perf_counter()
+    failures: list[BaseException] = []
     # Spawned, because a forked process inherits the thread pools of its parent in an unknown state.
     with ProcessPoolExecutor(n_jobs, get_context("spawn"), _one_thread) as pool:
         futures = {pool.submit(job.function, **job.arguments): job for job in todo}
         for done, future in enumerate(as_completed(futures), start=1):
             job = futures[future]
+            if error := future.exception():
+                # The others go on: hours of work do not hang on one run.
+                failures.append(error)
+                print(f"[{done}/{len(todo)}] {job.table} {dict(job.key)} seed {job.seed}: {error!r}",
+                      flush=True)  # fmt: skip
+                continue
             rows = [{**job.key, "seed": job.seed, **row} for row in future.result()]
             files[job.table].append(rows)
             minutes = (time.perf_counter() - started) / 60
-            print(f"[{done}/{len(todo)}, {minutes:.1f} min] {job.table} {dict(job.key)} "
-                  f"seed {job.seed}: " + ", ".join(f"{r['method']} F1 {r['f1']}" for r in rows),
-                  flush=True)  # fmt: skip
+            print(
+                f"[{done}/{len(todo)}, {minutes:.1f} min] {job.table} {dict(job.key)} seed {job.seed}: "
+                + ", ".join(f"{row['method']} {headline(row)}" for row in rows),
+                flush=True,
+            )
+    if failures:
+        raise RuntimeError(f"{len(failures)} of {len(todo)} runs failed.") from failures[0]
+
+
+def headline(row: Mapping) -> str:
+    """The figure of a row that the progress shows."""
+    measure = "f1" if "f1" in row else "roc_auc"
+    return f"{measure} {row[measure]}"
 
 
 def _one_thread() -> None:
