@@ -57,6 +57,10 @@ def _entries(doc: str, section: str) -> dict[str, str]:
 
 def _replace(doc: str, section: str, text: str) -> str:
     bounds = _bounds(doc, section)
+    if bounds is None and section == "Attributes" and (before := _bounds(doc, "Parameters")):
+        header = "Attributes\n----------\n"
+        doc = doc[: before[1]] + header + "\n" + doc[before[1] :]
+        bounds = (before[1] + len(header),) * 2
     if bounds is None or not text:
         return doc
     return doc[: bounds[0]] + text + "\n" + doc[bounds[1] :]

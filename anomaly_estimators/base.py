@@ -262,6 +262,8 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             reset=reset,
             # A memory map is neither cast nor read as a whole.
             dtype=None if mapped else [np.float64, np.float32],
+            # One layout: sums run in another order over another, and differ in the last bit.
+            order=None if mapped else "C",
             ensure_all_finite=not mapped,
             ensure_min_samples=2 if reset else 1,
         )

@@ -7,38 +7,26 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import clone
-from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import Tensor, nn
 
 from anomaly_estimators.base import OutlierDetector
-from anomaly_estimators.training.batches import ResidentRows, StreamedRows, make_batches
+from anomaly_estimators.training.batches import make_batches
 from anomaly_estimators.training.checkpoints import data_fingerprint, describe, load_checkpoint
 from anomaly_estimators.training.devices import resolve_device
 from anomaly_estimators.training.guards import warn_if_collapsed, warn_if_unmoved
 from anomaly_estimators.training.loop import TrainingOptions, run_phases
 from anomaly_estimators.training.net import OPTIMIZERS, DetectorNet
 from anomaly_estimators.training.phases import Phase
+from anomaly_estimators.training.placement import hold_out, place_rows
 from anomaly_estimators.training.randomness import isolated_randomness
 from anomaly_estimators.training.rows import RowSource
+from anomaly_estimators.training.scaling import SCALERS, fit_scaler
 from anomaly_estimators.training.schedules import SCHEDULES
 from anomaly_estimators.training.stopping import EarlyStopping
 
 __all__ = ["DeepDetector"]
-
-SCALERS = {
-    "minmax": MinMaxScaler,
-    "robust": RobustScaler,
-    "standard": StandardScaler,
-}
-# Arrays that take more than this share of a CUDA device's free memory are streamed to it.
-_DEVICE_SHARE = 0.5
-# Memory maps larger than this (bytes in float32) are streamed from their file.
-_STREAM_BYTES = 256 * 2**20
-# Rows on which a scaler without partial_fit is fitted when the data are streamed.
-_SCALER_ROWS = 100_000
 
 
 class DeepDetector(OutlierDetector):
@@ -284,27 +272,28 @@ class DeepDetector(OutlierDetector):
             fingerprint = data_fingerprint(X, labels, self._describe() + started)
             resume = load_checkpoint(self.checkpoint, fingerprint)
             seed = resume["seed"] if resume else seed
-        scaler = self.scaler_ if warm else self._fit_scaler(X)
+        scaler = self.scaler_ if warm else fit_scaler(self.scaler, X)
         with isolated_randomness(seed, device):
-            module = self._warm_module(X) if warm else self._build_module(X.shape[1])
+            module = self._warm_module(X) if warm else self._build_module(X.shape[1]).float()
             net = self._make_net(module, device, self._resolve_batch_size(X.shape[0]))
             if warm and not resume:
                 net.history.extend(dict(row) for row in self.history_)
             phases = [phase for phase in self._phases(net.module_) if phase.main or not warm]
-            dataset, valid_dataset = self._make_datasets(
-                RowSource(X, scaler, np.float32), labels, device, seed
-            )
+            parts = None
+            if self.early_stopping:
+                kinds = np.zeros(X.shape[0], dtype=np.int8) if labels is None else labels
+                parts = hold_out(kinds, self.validation_fraction, seed)
+            datasets = place_rows(RowSource(X, scaler, np.float32), labels, device, parts)
             initial = [parameter.detach().clone() for parameter in net.module_.parameters()]
             run_phases(
                 net,
                 phases,
-                dataset,
-                valid_dataset,
+                *datasets,
                 self._training_options(seed, fingerprint),
                 torch.Generator().manual_seed(seed),
                 resume,
             )
-        del dataset, valid_dataset
+        del datasets
         net.module_.eval()
         warn_if_unmoved(net.module_, initial)
         self.scaler_ = scaler
@@ -352,27 +341,6 @@ class DeepDetector(OutlierDetector):
             for _, piece in RowSource(X, None if scaled else self.scaler_, dtype).pieces():
                 yield function(module, piece.to(device)).cpu().numpy().astype(dtype, copy=False)
 
-    def _fit_scaler(self, X: np.ndarray):
-        if self.scaler is None:
-            return None
-        scaler = SCALERS[self.scaler]() if isinstance(self.scaler, str) else clone(self.scaler)
-        plain = RowSource(X, None, np.float64)
-        if not isinstance(X, np.memmap):
-            scaler.fit(X)
-        elif not hasattr(scaler, "partial_fit"):
-            rows = np.unique(np.linspace(0, len(X) - 1, _SCALER_ROWS).astype(np.int64))
-            scaler.fit(plain.take(rows).numpy())
-        else:
-            for _, piece in plain.pieces():
-                scaler.partial_fit(piece.numpy())
-        width = np.shape(scaler.transform(plain.take(np.arange(1)).numpy()))[1]
-        if width != X.shape[1]:
-            raise ValueError(
-                f"scaler={self.scaler!r} makes {width} features of {X.shape[1]}: use one that keeps their "
-                "number, or put this one before the detector in a Pipeline."
-            )
-        return scaler
-
     def _warm_module(self, X: np.ndarray) -> nn.Module:
         if X.shape[1] != self._n_trained_features:
             raise ValueError(
@@ -413,42 +381,6 @@ class DeepDetector(OutlierDetector):
         if self.batch_size != "auto":
             return self.batch_size
         return int(np.clip(n_samples // 50, 32, 1024))
-
-    def _make_datasets(self, source: RowSource, labels, device: torch.device, seed: int):
-        streamed = isinstance(source.X, np.memmap) and source.n_bytes > _STREAM_BYTES
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            streamed = streamed or source.n_bytes > _DEVICE_SHARE * free
-        y = np.zeros(source.n_rows, dtype=np.int8) if labels is None else labels
-        train, valid = np.arange(source.n_rows), None
-        if self.early_stopping:
-            train, valid = self._split(y, seed)
-        y = torch.from_numpy(y)
-        if streamed:
-            parts = [None if r is None else StreamedRows(source, y, r, device) for r in (train, valid)]
-            return tuple(parts)
-        X, y = source.load().to(device), y.to(device)
-        if valid is None:
-            return ResidentRows(X, y), None
-        return tuple(ResidentRows(X[rows], y[rows]) for rows in map(torch.from_numpy, (train, valid)))
-
-    def _split(self, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Split the rows for early stopping, labelled anomalies on both sides where there are two."""
-        kinds, counts = np.unique(labels, return_counts=True)
-        kinds = kinds[counts >= 2]
-        if not len(kinds):
-            raise ValueError(
-                "early_stopping=True needs two rows of a kind, one to train on and one to hold out: set "
-                "early_stopping=False."
-            )
-        order = np.random.default_rng(seed).permutation(len(labels))
-        valid = []
-        for kind in kinds:
-            rows = order[labels[order] == kind]
-            n_valid = int(np.clip(round(self.validation_fraction * len(rows)), 1, len(rows) - 1))
-            valid.append(rows[:n_valid])
-        valid = np.sort(np.concatenate(valid))
-        return np.setdiff1d(np.arange(len(labels)), valid), valid
 
     def _training_options(self, seed: int, fingerprint: str) -> TrainingOptions:
         schedule = self.lr_schedule

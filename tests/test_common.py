@@ -8,7 +8,10 @@ from anomaly_estimators import DAGMM, Autoencoder
 
 VARIANTS = [
     DAGMM(
-        objective="nvi", pretrain="end_to_end", pretrain_max_iter=1, freeze_codes=True,
+        objective="nvi",
+        pretrain="end_to_end",
+        pretrain_max_iter=1,
+        freeze_codes=True,
         max_iter=2,
     ),
     DAGMM(early_stopping=True, ema_decay=0.9, max_iter=5, scaler="minmax"),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from skorch.callbacks import Callback
 from sklearn.base import BaseEstimator
+from skorch.callbacks import Callback
 from torch import nn
 
 __all__ = ["Checkpointer", "data_fingerprint", "describe", "load_checkpoint"]

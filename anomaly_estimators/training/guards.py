@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from skorch.callbacks import Callback
 from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback
 from torch import nn
 
 from anomaly_estimators.training.stopping import StopPhase

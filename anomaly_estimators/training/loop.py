@@ -8,9 +8,9 @@ from functools import partial
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 from skorch.history import History
-from sklearn.exceptions import ConvergenceWarning
 
 from anomaly_estimators.training.averaging import WeightAveraging
 from anomaly_estimators.training.batches import make_batches

@@ -10,7 +10,7 @@ __all__ = ["isolated_randomness"]
 
 @contextmanager
 def isolated_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch for the time of a block and put the global generators back after it.
+    """Seed torch for the time of a training block and put the global generators back after it.
 
     Only the generators that the block can draw from are touched: the CPU's, and that of ``device``.
 
@@ -33,4 +33,6 @@ def isolated_randomness(seed: int, device: torch.device) -> Iterator[None]:
         torch.default_generator.manual_seed(seed)
         for index in cuda:
             torch.cuda.default_generators[index].manual_seed(seed)
-        yield
+        # Also for a caller who has switched gradients off.
+        with torch.inference_mode(False), torch.enable_grad():
+            yield

@@ -44,10 +44,13 @@ def random_parameters(d=3, k=4, seed=0):
 def test_energy_is_the_negative_log_density_of_scipy(d, k):
     weights, means, covariances = random_parameters(d, k)
     z = np.random.default_rng(1).normal(scale=3.0, size=(20, d))
-    expected = np.array([
-        multivariate_normal(means[j], covariances[j]).logpdf(z).reshape(20) + math.log(weights[j])
-        for j in range(k)
-    ]).T
+    expected = np.array(
+        [
+            multivariate_normal(means[j], covariances[j]).logpdf(z).reshape(20)
+            + math.log(weights[j])
+            for j in range(k)
+        ]
+    ).T
     cholesky = torch.linalg.cholesky(torch.from_numpy(covariances))
     parameters = (torch.from_numpy(weights), torch.from_numpy(means), cholesky)
 

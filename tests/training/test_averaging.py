@@ -44,7 +44,12 @@ def test_weights_at_the_end_are_the_average_over_the_steps(decay, params, tiny, 
 
 def test_average_covers_the_main_phase_only(tiny, rows):
     """Pre-training ends with its own last weights, from which the average starts."""
-    params = {"pretrain": "end_to_end", "pretrain_max_iter": 3, "max_iter": 2, "learning_rate": 0.05}
+    params = {
+        "pretrain": "end_to_end",
+        "pretrain_max_iter": 3,
+        "max_iter": 2,
+        "learning_rate": 0.05,
+    }
     Steps.weights.clear()
     tiny(DAGMM, ema_decay=0.9, callbacks=[Start()], **params).fit(rows)
     averaged = Start.weights

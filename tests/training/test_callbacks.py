@@ -56,9 +56,9 @@ def _forget():
 @pytest.mark.parametrize("params", [{}, LAYERWISE], ids=["one phase", "four phases"])
 def test_learning_rate_scheduler_of_skorch(params, tiny, rows):
     scheduler = LRScheduler(policy="StepLR", step_size=1, gamma=0.5)
-    detector = tiny(
-        DAGMM, max_iter=3, learning_rate=0.01, callbacks=[scheduler], **params
-    ).fit(rows)
+    detector = tiny(DAGMM, max_iter=3, learning_rate=0.01, callbacks=[scheduler], **params).fit(
+        rows
+    )
     rates = [row["event_lr"] for row in detector.history_]
     assert rates == pytest.approx([0.01, 0.005, 0.0025] * (len(rates) // 3))
     plain = tiny(DAGMM, max_iter=3, learning_rate=0.01, **params).fit(rows)
@@ -95,9 +95,7 @@ def test_gradient_clipping_of_skorch(tiny, rows):
 
         def on_batch_end(self, net, **kwargs):
             moved = [p - q for p, q in zip(net.module_.parameters(), self.before, strict=True)]
-            self.lengths.append(
-                torch.cat([m.detach().ravel() for m in moved]).norm().item()
-            )
+            self.lengths.append(torch.cat([m.detach().ravel() for m in moved]).norm().item())
 
     def longest(*callbacks):
         Step.lengths.clear()
@@ -130,9 +128,9 @@ def test_events_come_in_order_and_for_every_phase(tiny, rows):
 
 
 def test_batch_events_carry_batch_loss_and_outputs(tiny, rows):
-    detector = tiny(
-        max_iter=2, batch_size=32, early_stopping=True, callbacks=[BatchEvents()]
-    ).fit(rows)
+    detector = tiny(max_iter=2, batch_size=32, early_stopping=True, callbacks=[BatchEvents()]).fit(
+        rows
+    )
     one_epoch = []
     for training, sizes in ((True, (32, 32, 32, 12)), (False, (12,))):
         for size in sizes:

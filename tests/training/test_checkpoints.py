@@ -58,6 +58,7 @@ def assert_equal_models(a, b, X):
 CASES = [
     {},
     {"early_stopping": True, "n_iter_no_change": 3, "validation_fraction": 0.3},
+    {"early_stopping": True, "n_iter_no_change": 4, "tol": 10.0},  # ends after epoch 5
     {"ema_decay": 0.9},
     {"ema_decay": 0.9, "early_stopping": True},
     {"pretrain": "layerwise", "pretrain_max_iter": 3},
@@ -75,7 +76,9 @@ CASES = [
 @pytest.mark.parametrize("epoch", [2, 5])
 def test_stopped_fit_ends_as_an_uninterrupted_one(cls, params, epoch, tiny, rows, tmp_path):
     path = tmp_path / "fit.pt"
-    params = {"max_iter": 6, "dropout": 0.3, **params} if cls is DAGMM else {"max_iter": 6, **params}
+    params = (
+        {"max_iter": 6, "dropout": 0.3, **params} if cls is DAGMM else {"max_iter": 6, **params}
+    )
     if params.get("random_state", 0) is None:
         # The seed that the checkpoint holds is the one that counts.
         whole = tiny(cls, checkpoint=path, **{**params, "random_state": 5})
@@ -129,9 +132,7 @@ def test_fit_can_be_stopped_again_and_again(tiny, rows, tmp_path):
     whole = tiny(DAGMM, **params).fit(rows)
     for epoch in (2, 3, 5, 9, 12):
         with pytest.raises(RuntimeError):
-            tiny(
-                DAGMM, checkpoint=path, callbacks=[Stop(epoch, on_batch=True)], **params
-            ).fit(rows)
+            tiny(DAGMM, checkpoint=path, callbacks=[Stop(epoch, on_batch=True)], **params).fit(rows)
     assert_equal_models(tiny(DAGMM, checkpoint=path, **params).fit(rows), whole, rows)
 
 
@@ -218,7 +219,9 @@ def test_killed_process_leaves_a_checkpoint_to_go_on_from(tiny, rows, tmp_path):
     )
     path, data = tmp_path / "fit.pt", tmp_path / "X.npy"
     np.save(data, rows)
-    done = subprocess.run([sys.executable, "-c", script, path, data], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, path, data], capture_output=True, text=True
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert path.exists()
     params = {

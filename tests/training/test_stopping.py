@@ -7,7 +7,8 @@ import pytest
 import torch
 from skorch.callbacks import Callback
 
-from anomaly_estimators import DAGMM, Autoencoder
+from anomaly_estimators import DAGMM
+from anomaly_estimators.training.placement import hold_out
 from anomaly_estimators.training.pretraining import reconstruction_loss
 
 
@@ -62,7 +63,9 @@ def test_training_stops_and_the_best_weights_are_kept(tiny):
 def test_held_out_loss_is_that_of_the_held_out_rows_alone(tiny):
     detector, X = overfit(tiny)
     kept = detector.n_iter_ - 1 - 4
-    train, valid = detector._split(np.zeros(40, dtype=np.int8), _seed(detector))
+    train, valid = hold_out(
+        np.zeros(40, dtype=np.int8), detector.validation_fraction, _seed(detector)
+    )
     assert len(valid) == 12 and not set(train) & set(valid)
     rows = torch.from_numpy(detector.scaler_.transform(X[valid])).float()
     with torch.no_grad():
@@ -105,7 +108,7 @@ def test_average_is_evaluated_and_kept_where_there_is_one(tiny):
     """The weights that remain are those whose held-out loss was the best: the averaged ones."""
     detector, X = overfit(tiny, ema_decay=0.99)
     kept = detector.n_iter_ - 1 - 4
-    _, valid = detector._split(np.zeros(40, dtype=np.int8), _seed(detector))
+    _, valid = hold_out(np.zeros(40, dtype=np.int8), detector.validation_fraction, _seed(detector))
     rows = torch.from_numpy(detector.scaler_.transform(X[valid])).float()
     with torch.no_grad():
         loss = reconstruction_loss(detector.module_(rows), rows, None)
@@ -122,7 +125,7 @@ def test_labelled_rows_are_on_both_sides(n_anomalies, fraction):
     labels = np.zeros(100, dtype=np.int8)
     labels[:n_anomalies] = -1
     labels[50:70] = 1
-    train, valid = Autoencoder(validation_fraction=fraction)._split(labels, seed=0)
+    train, valid = hold_out(labels, fraction, seed=0)
     assert sorted([*train, *valid]) == list(range(100))
     assert {0, 1} <= set(labels[train]) & set(labels[valid])
     if n_anomalies >= 2:
@@ -136,7 +139,7 @@ def test_labelled_rows_are_on_both_sides(n_anomalies, fraction):
 
 def test_split_is_decided_by_the_seed():
     labels = np.zeros(50, dtype=np.int8)
-    splits = [Autoencoder()._split(labels, seed)[1].tolist() for seed in (0, 0, 1)]
+    splits = [hold_out(labels, 0.1, seed)[1].tolist() for seed in (0, 0, 1)]
     assert splits[0] == splits[1] != splits[2]
 
 

@@ -5,8 +5,9 @@ import pytest
 from scipy.stats import spearmanr
 from skorch.callbacks import Callback
 
-from anomaly_estimators import DAGMM, Autoencoder, base, deep
-from anomaly_estimators.training import batches, rows as rows_module
+from anomaly_estimators import DAGMM, Autoencoder, base
+from anomaly_estimators.training import batches, placement
+from anomaly_estimators.training import rows as rows_module
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def memory_map(tmp_path):
 @pytest.fixture
 def streaming(monkeypatch):
     """Stream every memory map, in small blocks and pieces."""
-    monkeypatch.setattr(deep, "_STREAM_BYTES", 0)
+    monkeypatch.setattr(placement, "_STREAM_BYTES", 0)
     monkeypatch.setattr(batches, "_BLOCK_BYTES", 10 * 20)
     monkeypatch.setattr(batches, "_BUFFER_BYTES", 40 * 20)
     monkeypatch.setattr(rows_module, "_PIECE_VALUES", 17 * 5)
@@ -78,13 +79,15 @@ def test_streamed_mixture_is_estimated_on_all_rows(tiny, rows, memory_map, strea
 
 
 @pytest.mark.parametrize("params", [{}, {"early_stopping": True}], ids=str)
-def test_stopped_stream_goes_on_exactly(params, tiny, rows, memory_map, streaming, tmp_path, monkeypatch):
+def test_stopped_stream_goes_on_exactly(
+    params, tiny, rows, memory_map, streaming, tmp_path, monkeypatch
+):
     class Stop(Callback):
         def on_batch_begin(self, net, training, **kwargs):
             if len(net.history) == 4:
                 raise RuntimeError("power cut")
 
-    monkeypatch.setattr(deep.DeepDetector, "_checkpoint_interval", 0.0)
+    monkeypatch.setattr(Autoencoder, "_checkpoint_interval", 0.0)
     path, mapped = tmp_path / "fit.pt", memory_map(rows)
     params = {"max_iter": 6, **params}
     with pytest.raises(RuntimeError):

@@ -1,0 +1,57 @@
+"""Scaling of the features before the network."""
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+
+from anomaly_estimators.training.rows import RowSource
+
+__all__ = ["SCALERS", "fit_scaler"]
+
+#: The scalers that can be asked for by name.
+SCALERS = {
+    "minmax": MinMaxScaler,
+    "robust": RobustScaler,
+    "standard": StandardScaler,
+}
+# Rows of a memory map on which a scaler without partial_fit is fitted.
+_SAMPLED_ROWS = 100_000
+
+
+def fit_scaler(scaler, X: np.ndarray):
+    """Fit a scaler on the training rows, piece by piece where they are a memory map.
+
+    Parameters
+    ----------
+    scaler : str, transformer or None
+        A key of ``SCALERS``, or a scikit-learn transformer, which is cloned.
+    X : ndarray of shape (n_samples, n_features)
+
+    Returns
+    -------
+    transformer or None
+
+    Raises
+    ------
+    ValueError
+        If the transformer changes the number of features.
+    """
+    if scaler is None:
+        return None
+    fitted = SCALERS[scaler]() if isinstance(scaler, str) else clone(scaler)
+    plain = RowSource(X, None, np.float64)
+    if not isinstance(X, np.memmap):
+        fitted.fit(X)
+    elif not hasattr(fitted, "partial_fit"):
+        rows = np.unique(np.linspace(0, len(X) - 1, _SAMPLED_ROWS).astype(np.int64))
+        fitted.fit(plain.take(rows).numpy())
+    else:
+        for _, piece in plain.pieces():
+            fitted.partial_fit(piece.numpy())
+    width = np.shape(fitted.transform(plain.take(np.arange(1)).numpy()))[1]
+    if width != X.shape[1]:
+        raise ValueError(
+            f"scaler={scaler!r} makes {width} features of {X.shape[1]}: use one that keeps their "
+            "number, or put this one before the detector in a Pipeline."
+        )
+    return fitted
