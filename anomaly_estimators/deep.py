@@ -20,7 +20,7 @@ from anomaly_estimators.training.loop import TrainingOptions, run_phases
 from anomaly_estimators.training.net import OPTIMIZERS, DetectorNet
 from anomaly_estimators.training.phases import Phase
 from anomaly_estimators.training.placement import hold_out, place_rows
-from anomaly_estimators.training.randomness import isolated_randomness
+from anomaly_estimators.training.randomness import isolated_randomness, single_precision
 from anomaly_estimators.training.rows import RowSource
 from anomaly_estimators.training.scaling import SCALERS, fit_scaler
 from anomaly_estimators.training.schedules import SCHEDULES
@@ -274,7 +274,8 @@ class DeepDetector(OutlierDetector):
             seed = resume["seed"] if resume else seed
         scaler = self.scaler_ if warm else fit_scaler(self.scaler, X)
         with isolated_randomness(seed, device):
-            module = self._warm_module(X) if warm else self._build_module(X.shape[1]).float()
+            with single_precision():
+                module = self._warm_module(X) if warm else self._build_module(X.shape[1])
             net = self._make_net(module, device, self._resolve_batch_size(X.shape[0]))
             if warm and not resume:
                 net.history.extend(dict(row) for row in self.history_)

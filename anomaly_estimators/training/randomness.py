@@ -1,11 +1,11 @@
-"""Seeds that stay inside a fit."""
+"""Seeds and types that stay inside a fit."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-__all__ = ["isolated_randomness"]
+__all__ = ["isolated_randomness", "single_precision"]
 
 
 @contextmanager
@@ -36,3 +36,23 @@ def isolated_randomness(seed: int, device: torch.device) -> Iterator[None]:
         # Also for a caller who has switched gradients off.
         with torch.inference_mode(False), torch.enable_grad():
             yield
+
+
+@contextmanager
+def single_precision() -> Iterator[None]:
+    """Build networks in float32 for the time of a block, whatever torch's default type is.
+
+    Casting the finished network instead would also cast what a method keeps in float64 on purpose.
+
+    Examples
+    --------
+    >>> with single_precision():
+    ...     torch.zeros(1).dtype
+    torch.float32
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
