@@ -13,8 +13,8 @@ _ENTRY = re.compile(r"^(\w+) : .*\n(?:(?:[ \t]+.*)?\n)*", re.MULTILINE)
 def inherit_entries(cls: type) -> None:
     """Complete the numpydoc sections Parameters and Attributes of a class from its bases.
 
-    A parameter of the constructor, or an attribute, that the class does not describe itself is taken from
-    the nearest base that does. Parameters follow the order of the constructor.
+    A parameter of the constructor, or an attribute, that the class does not describe itself is
+    taken from the nearest base that does. Parameters follow the order of the constructor.
 
     Parameters
     ----------
@@ -29,7 +29,9 @@ def inherit_entries(cls: type) -> None:
         own = _entries(doc, section)
         inherited: dict[str, str] = {}
         for base in cls.__mro__[1:]:
-            for name, text in _entries(inspect.cleandoc(base.__doc__ or "") + "\n", section).items():
+            for name, text in _entries(
+                inspect.cleandoc(base.__doc__ or "") + "\n", section
+            ).items():
                 inherited.setdefault(name, text)
         if section == "Parameters":
             names = [n for n in inspect.signature(cls).parameters if n in own or n in inherited]

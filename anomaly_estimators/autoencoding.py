@@ -38,8 +38,8 @@ class AutoencodingDetector(TransformerMixin, DeepDetector):
         callable that takes the number of features and returns one. See
         :class:`~anomaly_estimators.nn.autoencoder.AutoencoderNetwork`.
     pretrain : {"end_to_end", "layerwise"} or None, default=None
-        Training of the autoencoder before the method's objective: as a whole, or layer after layer as
-        denoising autoencoders and then as a whole (Vincent et al. 2010).
+        Training of the autoencoder before the method's objective: as a whole, or layer after layer
+        as denoising autoencoders and then as a whole (Vincent et al. 2010).
     pretrain_max_iter : int or None, default=None
         Epochs of every phase of the pre-training; ``None`` takes ``max_iter``.
     corruption : float, default=0.1

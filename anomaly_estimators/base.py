@@ -27,10 +27,10 @@ def threshold(scores: np.ndarray, contamination: float | str) -> float:
     scores : ndarray of shape (n_samples,)
         Scores of the training rows; higher is more normal.
     contamination : float or "auto"
-        Share of the rows to flag: the threshold lies half-way between the last flagged score and the
-        next. Rows with equal scores are on the same side. "auto" flags what lies below the lower
-        quartile by more than 1.5 interquartile ranges (Tukey's fence), and the lowest score where
-        nothing does.
+        Share of the rows to flag: the threshold lies half-way between the last flagged score and
+        the next. Rows with equal scores are on the same side. "auto" flags what lies below the
+        lower quartile by more than 1.5 interquartile ranges (Tukey's fence), and the lowest score
+        where nothing does.
 
     Returns
     -------
@@ -53,7 +53,8 @@ def threshold(scores: np.ndarray, contamination: float | str) -> float:
     if n_flagged >= len(ranked):
         return float(ranked[-1])
     below, above = ranked[n_flagged - 1], ranked[n_flagged]
-    # Halved before they are added, because the sum may overflow; and never rounded onto the score below.
+    # Halved before they are added, because the sum may overflow; and never rounded onto the score
+    # below.
     middle = 0.5 * below + 0.5 * above
     return float(middle if middle > below else above)
 
@@ -63,15 +64,15 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
 
     A subclass defines ``_fit(X, labels)`` and ``_anomaly_score(X)``, the paper's score of validated
     rows, higher for anomalies. It gets parameter validation, the threshold, ``predict``,
-    ``decision_function``, ``score``, ``fit_predict`` and a fit that leaves the estimator as it was when
-    it fails.
+    ``decision_function``, ``score``, ``fit_predict`` and a fit that leaves the estimator as it was
+    when it fails.
 
     Parameters
     ----------
     contamination : float or "auto", default=0.1
-        Share of anomalies among the training rows, in (0, 0.5]: ``predict`` flags exactly this share of
-        them. "auto" flags the rows whose score lies below the lower quartile by more than 1.5
-        interquartile ranges. It sets the threshold ``offset_`` and has no part in the scores.
+        Share of anomalies among the training rows, in (0, 0.5]: ``predict`` flags exactly this
+        share of them. "auto" flags the rows whose score lies below the lower quartile by more than
+        1.5 interquartile ranges. It sets the threshold ``offset_`` and has no part in the scores.
 
     Attributes
     ----------
@@ -140,8 +141,8 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples,)
-            The negative of the paper's anomaly score; float32 for float32 rows, else float64. A row that
-            is too far off to be scored in that precision gets the lowest finite number.
+            The negative of the paper's anomaly score; float32 for float32 rows, else float64. A row
+            that is too far off to be scored in that precision gets the lowest finite number.
         """
         check_is_fitted(self)
         return self._scores(self._validate_rows(X, reset=False))
@@ -158,7 +159,8 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         ndarray of shape (n_samples,), dtype float64
             ``score_samples(X) - offset_``: negative for rows that are predicted as anomalies.
         """
-        # In float64 also for float32 scores: rounded, the difference would move rows over the threshold.
+        # In float64 also for float32 scores: rounded, the difference would move rows over the
+        # threshold.
         return self.score_samples(X).astype(np.float64) - self.offset_
 
     def predict(self, X) -> np.ndarray:

@@ -35,7 +35,8 @@ class DeepDetector(OutlierDetector):
     A method is a network, a loss and a score. A subclass defines
 
     - ``_build_module(n_features)``: the network, a :class:`torch.nn.Module`;
-    - ``_phases(module)``: a list of :class:`~anomaly_estimators.training.phases.Phase`, each with the
+    - ``_phases(module)``: a list of :class:`~anomaly_estimators.training.phases.Phase`, each with
+      the
       loss, a function of what the network returns for a batch, of the batch, and of its labels;
     - ``_module_score(module, X)``: the anomaly score of a batch, a tensor with one value a row;
     - ``_finish(X)``, if something is to be estimated on all training rows with the trained network;
@@ -46,8 +47,9 @@ class DeepDetector(OutlierDetector):
     Parameters
     ----------
     scaler : {"standard", "minmax", "robust"}, transformer or None, default="standard"
-        Scaling of the features before the network, fitted on the training rows; ``None`` if the rows are
-        scaled already. Any scikit-learn transformer that keeps the number of features will do.
+        Scaling of the features before the network, fitted on the training rows; ``None`` if the
+        rows are scaled already. Any scikit-learn transformer that keeps the number of features will
+        do.
     max_iter : int, default=100
         Number of epochs.
     batch_size : int or "auto", default="auto"
@@ -66,10 +68,11 @@ class DeepDetector(OutlierDetector):
         If set, the weights at the end are an exponential moving average over the steps with this decay,
         such as 0.999, which calms methods whose ranking jumps from epoch to epoch.
     early_stopping : bool, default=False
-        Whether to hold out a part of the training rows, to stop when the loss on it no longer falls, and
-        to keep the best weights.
+        Whether to hold out a part of the training rows, to stop when the loss on it no longer
+        falls, and to keep the best weights.
     validation_fraction : float, default=0.1
-        Share of the rows to hold out for early stopping. Labelled rows are split in the same proportion.
+        Share of the rows to hold out for early stopping. Labelled rows are split in the same
+        proportion.
     n_iter_no_change : int, default=10
         Epochs without an improvement after which early stopping ends the training.
     tol : float, default=1e-4
@@ -77,13 +80,14 @@ class DeepDetector(OutlierDetector):
     callbacks : list of skorch callbacks or None, default=None
         They are copied, and meet the net at its events as described in skorch's documentation.
     checkpoint : str, path-like or None, default=None
-        File to which the state of the training is written every minute, and from which a fit with the same
-        data and parameters goes on after it was killed. It is deleted when the fit is complete.
+        File to which the state of the training is written every minute, and from which a fit with
+        the same data and parameters goes on after it was killed. It is deleted when the fit is
+        complete.
     device : str, default="auto"
         "cpu", "cuda", "cuda:1" and so on; "auto" takes CUDA where there is one.
     warm_start : bool, default=False
-        Whether a second ``fit`` goes on from the weights of the one before. Pre-training and scaling are
-        then kept.
+        Whether a second ``fit`` goes on from the weights of the one before. Pre-training and
+        scaling are then kept.
     random_state : int, RandomState instance or None, default=None
         Decides the initial weights, the order of the batches, and dropout. An int makes fits
         reproducible bit by bit on one machine.
@@ -260,7 +264,9 @@ class DeepDetector(OutlierDetector):
         if self.checkpoint is not None:
             folder = os.path.dirname(os.path.abspath(self.checkpoint))
             if not os.path.isdir(folder):
-                raise ValueError(f"checkpoint={self.checkpoint!r}: the folder {folder} does not exist.")
+                raise ValueError(
+                    f"checkpoint={self.checkpoint!r}: the folder {folder} does not exist."
+                )
 
     def _fit(self, X: np.ndarray, labels: np.ndarray | None) -> None:
         device = resolve_device(self.device)
@@ -357,9 +363,7 @@ class DeepDetector(OutlierDetector):
         params = {k: v for k, v in self.get_params(deep=False).items() if k not in passive}
         return type(self).__name__ + describe(dict(sorted(params.items())))
 
-    def _make_net(
-        self, module: nn.Module, device: torch.device, batch_size: int
-    ) -> DetectorNet:
+    def _make_net(self, module: nn.Module, device: torch.device, batch_size: int) -> DetectorNet:
         net = DetectorNet(
             module,
             criterion=None,
@@ -398,7 +402,9 @@ class DeepDetector(OutlierDetector):
             ),
             progress=progress,
             checkpoint=(
-                (self.checkpoint, self._checkpoint_interval) if self.checkpoint is not None else None
+                (self.checkpoint, self._checkpoint_interval)
+                if self.checkpoint is not None
+                else None
             ),
             fingerprint=fingerprint,
             seed=seed,

@@ -14,8 +14,8 @@ def read_labels(y, X=None) -> np.ndarray:
     Parameters
     ----------
     y : array-like of shape (n_samples,) or None
-        Numbers: above 0 is a known normal row, below 0 a known anomaly, 0 an unlabelled row. ``None``
-        leaves all rows unlabelled.
+        Numbers: above 0 is a known normal row, below 0 a known anomaly, 0 an unlabelled row.
+        ``None`` leaves all rows unlabelled.
     X : array-like of shape (n_samples, n_features), default=None
         The rows that the labels belong to, for their number.
 
@@ -27,14 +27,14 @@ def read_labels(y, X=None) -> np.ndarray:
     Raises
     ------
     ValueError
-        If there are not as many labels as rows, if a label is missing (NaN), or if the labels are not
-        numbers.
+        If there are not as many labels as rows, if a label is missing (NaN), or if the labels are
+        not numbers.
 
     Warns
     -----
     UserWarning
-        If there are values other than -1, 0 and +1, or only 0 and 1, which is most often a vector of
-        truth with 1 for the anomalies: the message says how they were read.
+        If there are values other than -1, 0 and +1, or only 0 and 1, which is most often a vector
+        of truth with 1 for the anomalies: the message says how they were read.
 
     Examples
     --------

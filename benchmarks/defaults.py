@@ -35,7 +35,6 @@ from anomaly_estimators.datasets.protocols import one_class_split
 from benchmarks.reproduce.runner import RESULTS, Job, ResultFile, run_jobs
 
 
-
 def breast_cancer(random_state: int):
     """The benign rows of scikit-learn's set with a tenth of malignant ones."""
     X, y = load_breast_cancer(return_X_y=True)
@@ -135,7 +134,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.variant and arguments.results == RESULTS:
         parser.error("--variant is for trying out: name another folder by --results")
-    columns = ["protocol", "dataset", "method", "seed", "roc_auc", "average_precision", "fit_seconds"]
+    columns = [
+        "protocol",
+        "dataset",
+        "method",
+        "seed",
+        "roc_auc",
+        "average_precision",
+        "fit_seconds",
+    ]
     file = ResultFile(
         "defaults",
         columns,
@@ -173,7 +180,9 @@ def main() -> None:
     for row in file.rows():
         for measure in ("roc_auc", "average_precision", "fit_seconds"):
             summary[row["protocol"], row["method"]][measure].append(float(row[measure]))
-    print(f"{'protocol':14}{'ROC AUC':>9}{'AP':>8}{'seconds':>9}  detector, mean over sets and seeds")
+    print(
+        f"{'protocol':14}{'ROC AUC':>9}{'AP':>8}{'seconds':>9}  detector, mean over sets and seeds"
+    )
     for (protocol, method), figures in sorted(
         summary.items(), key=lambda item: (item[0][0], -mean(item[1]["roc_auc"]))
     ):

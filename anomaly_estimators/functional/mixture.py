@@ -1,8 +1,8 @@
 """The Gaussian mixture of DAGMM: equations 5, 6, 8 and the penalty of equation 7 of [1]_.
 
 Shapes: ``z`` is ``(n, d)``, memberships ``gamma`` are ``(n, K)``, mixture weights ``(K,)``, means
-``(K, d)``, covariances ``(K, d, d)``. Every function is differentiable, has no state and no branch on
-the values of a tensor, so that it can be captured or mapped over many models.
+``(K, d)``, covariances ``(K, d, d)``. Every function is differentiable, has no state and no branch
+on the values of a tensor, so that it can be captured or mapped over many models.
 
 References
 ----------
@@ -123,9 +123,9 @@ def mixture_parameters(moments: MixtureMoments) -> tuple[Tensor, Tensor, Tensor]
 def regularised_cholesky(covariances: Tensor, *, ridge: float = 1e-6) -> Tensor:
     """Lower Cholesky factors of covariances that may be singular.
 
-    ``ridge`` times the mean variance of a component, and an absolute floor of ``ridge**2``, is added
-    to its diagonal, so that a component without members or with fewer rows than dimensions has a
-    factor too, whatever the scale of the data.
+    ``ridge`` times the mean variance of a component, and an absolute floor of ``ridge**2``, is
+    added to its diagonal, so that a component without members or with fewer rows than dimensions
+    has a factor too, whatever the scale of the data.
 
     Parameters
     ----------
@@ -153,9 +153,7 @@ def _with_ridge(covariances: Tensor, ridge: float) -> Tensor:
     return covariances + (ridge * variance + ridge**2).view(-1, 1, 1) * eye
 
 
-def component_log_density(
-    z: Tensor, weights: Tensor, means: Tensor, cholesky: Tensor
-) -> Tensor:
+def component_log_density(z: Tensor, weights: Tensor, means: Tensor, cholesky: Tensor) -> Tensor:
     """Logarithm of the weighted density of every component: the summands of [1]_, eq 6.
 
     Parameters

@@ -1,10 +1,10 @@
 """The mixture's part of DAGMM's objective in one differentiable step.
 
-Built from the functions of :mod:`~anomaly_estimators.functional.mixture`, equations 5 to 7 take some
-forty small operations forward and as many backward: on the small tensors of a training step nearly
-all of that is overhead, several times the cost of the autoencoder itself. Here the same quantities
-have their gradient in closed form. With the residuals ``c = z - mu_k``, the precisions ``P_k``, the
-posteriors ``r`` and the mass ``n_k`` of the memberships,
+Built from the functions of :mod:`~anomaly_estimators.functional.mixture`, equations 5 to 7 take
+some forty small operations forward and as many backward: on the small tensors of a training step
+nearly all of that is overhead, several times the cost of the autoencoder itself. Here the same
+quantities have their gradient in closed form. With the residuals ``c = z - mu_k``, the precisions
+``P_k``, the posteriors ``r`` and the mass ``n_k`` of the memberships,
 
     dJ/dphi_k   = -sum_i r_ik / (n phi_k)
     dJ/dmu_k    = -sum_i r_ik P_k c_ik / n
@@ -33,8 +33,8 @@ class _MixtureObjective(torch.autograd.Function):
     # A step can be mapped over many models at once by torch.func.vmap.
     generate_vmap_rule = True
 
-    # Tensors lie feature by feature, (K, d, n): with the few dimensions of a representation innermost
-    # the same operations take several times as long.
+    # Tensors lie feature by feature, (K, d, n): with the few dimensions of a representation
+    # innermost the same operations take several times as long.
     @staticmethod
     def forward(z, gamma, ridge):
         n, d = z.shape

@@ -47,8 +47,8 @@ class DAGMMNetwork(nn.Module):
     autoencoder : torch.nn.Module
         Returns ``(code, reconstruction)``.
     features : sequence of callables
-        Reconstruction features f of eq 2: each takes the rows and their reconstructions and returns one
-        value a row.
+        Reconstruction features f of eq 2: each takes the rows and their reconstructions and returns
+        one value a row.
     head : MixtureHead
         Estimation network and mixture.
     freeze_codes : bool
@@ -116,10 +116,11 @@ _OBJECTIVES = {"energy": energy_loss, "nvi": evidence_loss}
 class DAGMM(AutoencodingDetector):
     """Deep autoencoding Gaussian mixture model (Zong et al. 2018).
 
-    An autoencoder compresses a row to a short code; the code and how well the row was reconstructed make
-    up its representation ``z = [z_c, z_r]``. A second network predicts to which component of a Gaussian
-    mixture over ``z`` the row belongs. Both are trained together on the reconstruction error and the
-    energy, the negative log-likelihood of ``z`` ([1]_, eq 7), which is also the anomaly score (eq 6).
+    An autoencoder compresses a row to a short code; the code and how well the row was reconstructed
+    make up its representation ``z = [z_c, z_r]``. A second network predicts to which component of a
+    Gaussian mixture over ``z`` the row belongs. Both are trained together on the reconstruction
+    error and the energy, the negative log-likelihood of ``z`` ([1]_, eq 7), which is also the
+    anomaly score (eq 6).
 
     Parameters
     ----------
@@ -142,16 +143,16 @@ class DAGMM(AutoencodingDetector):
     estimation_layer_sizes : tuple of int, default=(10,)
         Widths of the hidden layers of the estimation network.
     estimation_network : torch.nn.Module or None, default=None
-        Own estimation network in the place of the fully connected one: it maps z, of shape (n, d), to
-        logits of shape (n, n_components), and is copied with its weights.
+        Own estimation network in the place of the fully connected one: it maps z, of shape (n, d),
+        to logits of shape (n, n_components), and is copied with its weights.
     dropout : float, default=0.5
-        Probability with which a hidden unit of the estimation network is dropped in training. (The paper
-        gives the probability to keep it.)
+        Probability with which a hidden unit of the estimation network is dropped in training. (The
+        paper gives the probability to keep it.)
     reconstruction_weight : float, default=1.0
         Weight of the reconstruction error in the objective; 0 gives the paper's GMM-EN.
     freeze_codes : bool, default=False
-        Whether the autoencoder stays as its pre-training left it (the paper's PAE-GMM) instead of being
-        fine-tuned with the mixture (DAGMM-p). Needs ``pretrain`` or a trained ``network``.
+        Whether the autoencoder stays as its pre-training left it (the paper's PAE-GMM) instead of
+        being fine-tuned with the mixture (DAGMM-p). Needs ``pretrain`` or a trained ``network``.
 
     Attributes
     ----------
@@ -168,9 +169,9 @@ class DAGMM(AutoencodingDetector):
 
     Notes
     -----
-    The mixture is computed in float64 with a ridge relative to the variances, so that singular components
-    have a finite energy. Training starts from random weights, and seeds differ: compare means over several
-    values of ``random_state``.
+    The mixture is computed in float64 with a ridge relative to the variances, so that singular
+    components have a finite energy. Training starts from random weights, and seeds differ: compare
+    means over several values of ``random_state``.
 
     References
     ----------

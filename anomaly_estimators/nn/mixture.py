@@ -14,8 +14,8 @@ __all__ = ["MixtureHead"]
 class MixtureHead(nn.Module):
     """Estimation network with the mixture that was estimated from its memberships.
 
-    ``forward`` returns the logits of the memberships (eq 4 of [1]_); ``energy`` scores representations by
-    the stored mixture (eq 6).
+    ``forward`` returns the logits of the memberships (eq 4 of [1]_); ``energy`` scores
+    representations by the stored mixture (eq 6).
 
     Parameters
     ----------

@@ -28,9 +28,9 @@ _RECTIFIERS = ("elu", "gelu", "leaky_relu", "relu", "silu")
 def initialise(layer: nn.Linear, activation: str) -> None:
     """Draw the weights of a layer so that the variance of its outputs is that of its inputs.
 
-    Glorot & Bengio (2010) for activations that are symmetric about 0, He et al. (2015) for rectifiers;
-    biases are 0. torch's own default is about half of Glorot's, and a deep tanh network then starts
-    almost constant.
+    Glorot & Bengio (2010) for activations that are symmetric about 0, He et al. (2015) for
+    rectifiers; biases are 0. torch's own default is about half of Glorot's, and a deep tanh network
+    then starts almost constant.
 
     Parameters
     ----------

@@ -16,8 +16,8 @@ __all__ = ["Autoencoder"]
 class Autoencoder(AutoencodingDetector):
     """Autoencoder: rows that a narrow code cannot reproduce are anomalies.
 
-    The score is the negative squared reconstruction error of the scaled row, summed over the features
-    (L of [1]_, eq 7). As a transformer the estimator returns the code, so that
+    The score is the negative squared reconstruction error of the scaled row, summed over the
+    features (L of [1]_, eq 7). As a transformer the estimator returns the code, so that
     ``make_pipeline(Autoencoder(), OneClassSVM())`` is the hybrid that the papers compare with.
 
     Parameters
@@ -33,7 +33,8 @@ class Autoencoder(AutoencodingDetector):
     ----------
     .. [1] Zong et al., "Deep Autoencoding Gaussian Mixture Model for Unsupervised Anomaly
        Detection", ICLR 2018.
-    .. [2] Vincent et al., "Stacked Denoising Autoencoders: Learning Useful Representations in a Deep
+    .. [2] Vincent et al., "Stacked Denoising Autoencoders: Learning Useful Representations in a
+    Deep
        Network with a Local Denoising Criterion", JMLR 11, 2010.
 
     Examples

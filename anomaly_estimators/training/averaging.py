@@ -12,9 +12,9 @@ __all__ = ["WeightAveraging"]
 class WeightAveraging(Callback):
     """Exponential moving average of the weights over the steps of the main phases.
 
-    The average, which replaces the weights when a phase ends, lies in a flatter part of the loss than
-    the last step's weights and does not jump from epoch to epoch (Polyak & Juditsky 1992; Izmailov et
-    al. 2018).
+    The average, which replaces the weights when a phase ends, lies in a flatter part of the loss
+    than the last step's weights and does not jump from epoch to epoch (Polyak & Juditsky 1992;
+    Izmailov et al. 2018).
 
     Parameters
     ----------
@@ -31,7 +31,8 @@ class WeightAveraging(Callback):
         self.steps_ = 0
         self.active_ = net.phase_.main
         self.tensors_ = [
-            tensor for tensor in net.trained_module.state_dict(keep_vars=True).values()
+            tensor
+            for tensor in net.trained_module.state_dict(keep_vars=True).values()
             if tensor.is_floating_point()
         ]
         self.average_ = [tensor.detach().clone() for tensor in self.tensors_]

@@ -12,7 +12,8 @@ __all__ = ["ResidentBatches", "StreamedBatches", "batch_bounds", "make_batches"]
 
 # Bytes that the shuffle buffer of a streamed data set may take.
 _BUFFER_BYTES = 64 * 2**20
-# Bytes of the blocks in which a streamed data set is read: large enough for a disk, small enough to mix.
+# Bytes of the blocks in which a streamed data set is read: large enough for a disk, small enough to
+# mix.
 _BLOCK_BYTES = 2**19
 
 
@@ -66,8 +67,8 @@ class ResidentBatches:
 class StreamedBatches:
     """Iterator over a data set that is larger than memory.
 
-    Blocks of neighbouring rows are read in random order into a buffer, and the rows of the buffer are
-    shuffled: reading stays sequential, and memory bounded.
+    Blocks of neighbouring rows are read in random order into a buffer, and the rows of the buffer
+    are shuffled: reading stays sequential, and memory bounded.
 
     Parameters
     ----------

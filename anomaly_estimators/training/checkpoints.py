@@ -20,7 +20,8 @@ _FORMAT = 1
 def data_fingerprint(X: np.ndarray, y: np.ndarray | None, extra: str) -> str:
     """Digest by which a checkpoint knows its own data and parameters.
 
-    At most 64 blocks of rows are read, spread over the whole, so that it costs nothing on large files.
+    At most 64 blocks of rows are read, spread over the whole, so that it costs nothing on large
+    files.
     """
     digest = hashlib.blake2b(digest_size=16)
     digest.update(f"{X.shape}{X.dtype}{extra}".encode())

@@ -38,7 +38,8 @@ class FiniteGuard(Callback):
         self.rate_ = 1.0
         self.failures_ = 0
         self.tensors_ = [
-            tensor for tensor in net.trained_module.state_dict(keep_vars=True).values()
+            tensor
+            for tensor in net.trained_module.state_dict(keep_vars=True).values()
             if tensor.is_floating_point()
         ]
         self.tensors_.extend(average)
@@ -50,7 +51,8 @@ class FiniteGuard(Callback):
     def on_epoch_end(self, net, **kwargs):
         row = net.history[-1]
         tensors = [tensor.detach() for tensor in self.tensors_]
-        # The loss is that of the weights before the last step; the step itself may have spoilt them.
+        # The loss is that of the weights before the last step; the step itself may have spoilt
+        # them.
         if math.isfinite(row["train_loss"]) and _finite(tensors):
             torch._foreach_copy_(self.snapshot_, tensors)
             return

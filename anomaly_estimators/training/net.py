@@ -34,9 +34,10 @@ def make_optimizer(
 class DetectorNet(skorch.NeuralNet):
     """A skorch net whose module, loss and optimizer follow the current phase.
 
-    What it leaves out of skorch's loop is what costs as much as the step itself on small tables: one
-    synchronising ``loss.item()`` a batch, one history row a batch, the training mode set anew at every
-    batch, and notifications that nobody listens to. Callbacks that do listen to batches get all of it.
+    What it leaves out of skorch's loop is what costs as much as the step itself on small tables:
+    one synchronising ``loss.item()`` a batch, one history row a batch, the training mode set anew
+    at every batch, and notifications that nobody listens to. Callbacks that do listen to batches
+    get all of it.
 
     Parameters
     ----------
@@ -57,7 +58,8 @@ class DetectorNet(skorch.NeuralNet):
 
     @property
     def _default_callbacks(self):
-        # Without those that average the losses of the batches: run_single_epoch records the epoch's.
+        # Without those that average the losses of the batches: run_single_epoch records the
+        # epoch's.
         return [("epoch_timer", EpochTimer())]
 
     def begin_phase(self, phase: Phase) -> None:
@@ -164,7 +166,9 @@ class DetectorNet(skorch.NeuralNet):
         return [
             callback
             for _, callback in self.callbacks_
-            if any(getattr(type(callback), event) is not getattr(Callback, event) for event in events)
+            if any(
+                getattr(type(callback), event) is not getattr(Callback, event) for event in events
+            )
         ]
 
     def _notify_batch(self, listeners: list[Callback], event: str, **kwargs) -> None:

@@ -23,8 +23,8 @@ class Phase:
     max_iter : int
         Number of epochs.
     module : torch.nn.Module, default=None
-        The module that is called and whose parameters are trained; ``None`` takes the whole network.
-        It shares its parameters with the network.
+        The module that is called and whose parameters are trained; ``None`` takes the whole
+        network. It shares its parameters with the network.
     learning_rate : float, default=None
         ``None`` takes the estimator's.
     main : bool, default=True

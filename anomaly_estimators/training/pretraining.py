@@ -99,7 +99,9 @@ def autoencoder_phases(
                 name=f"pre-training, layer {depth + 1}",
                 loss=_layer_loss,
                 max_iter=max_iter,
-                module=_LayerAutoencoder(encoder[:depth], encoder[depth], decoder[-1 - depth], corruption),
+                module=_LayerAutoencoder(
+                    encoder[:depth], encoder[depth], decoder[-1 - depth], corruption
+                ),
                 main=False,
             )
             for depth in range(len(encoder))

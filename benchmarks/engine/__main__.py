@@ -83,7 +83,12 @@ def measure(case: str, n_pairs: int) -> list[dict]:
     )
     results = []
     for what, a, b, passes in (
-        ("fit", lambda: make(Autoencoder, *arguments).fit(X), lambda: bare.fit(X, *arguments), max_iter),
+        (
+            "fit",
+            lambda: make(Autoencoder, *arguments).fit(X),
+            lambda: bare.fit(X, *arguments),
+            max_iter,
+        ),
         ("score", lambda: detector.score_samples(X), lambda: bare.score(network, X), 1),
         (
             "DAGMM fit / Autoencoder fit",
@@ -149,7 +154,9 @@ def memmap(gigabytes: float) -> dict:
             "print(json.dumps({'seconds': time.perf_counter() - started, 'before_mb': before,"
             " 'peak_mb': peak()}))"
         )
-        output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        output = subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        )
     figures = json.loads(output.stdout)
     return {
         "case": f"memory map of {gigabytes:g} GB ({n:,} x {d})",
@@ -184,7 +191,16 @@ def main() -> None:
 
 
 def write(path: Path, results: list[dict], arguments) -> None:
-    columns = ["case", "what", "ratio", "ratio_min", "ratio_max", "engine", "bare", "rows_per_second"]
+    columns = [
+        "case",
+        "what",
+        "ratio",
+        "ratio_min",
+        "ratio_max",
+        "engine",
+        "bare",
+        "rows_per_second",
+    ]
     table = []
     for row in results:
         cells = {key: row.get(key) for key in columns}
@@ -193,7 +209,9 @@ def write(path: Path, results: list[dict], arguments) -> None:
         print("  ".join(f"{k}={v}" for k, v in table[-1].items() if v is not None), flush=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
-        file.write("# The engine beside a bare torch loop with fused Adam: seconds, and medians of paired ratios.\n")
+        file.write(
+            "# The engine beside a bare torch loop with fused Adam: seconds, and medians of paired ratios.\n"
+        )
         file.write(f"# Made by: python -m benchmarks.engine --pairs {arguments.pairs} "
                    f"--threads {arguments.threads}"
                    + (f" --memmap {arguments.memmap:g}" if arguments.memmap else "") + "\n")  # fmt: skip

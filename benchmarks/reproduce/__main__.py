@@ -23,9 +23,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.max_iter is not None and str(arguments.results) == str(RESULTS):
         parser.error("--max-iter is for trying out: name another folder by --results")
-    listed = dagmm.jobs(
-        arguments.tables, arguments.datasets, arguments.runs, arguments.max_iter
-    )
+    listed = dagmm.jobs(arguments.tables, arguments.datasets, arguments.runs, arguments.max_iter)
     run_jobs(listed, dagmm.result_files(arguments.results), arguments.jobs)
 
 

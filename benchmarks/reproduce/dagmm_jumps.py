@@ -8,9 +8,9 @@ import copy
 from functools import partial
 
 import numpy as np
-from skorch.callbacks import Callback
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from skorch.callbacks import Callback
 from torch import nn
 
 from anomaly_estimators import DAGMM, __version__
