@@ -68,7 +68,7 @@ class AutoencodingDetector(TransformerMixin, DeepDetector):
         pretrain_max_iter=None,
         corruption=0.1,
         scaler="standard",
-        max_iter=100,
+        max_iter=None,
         batch_size="auto",
         learning_rate=1e-3,
         lr_schedule="constant",

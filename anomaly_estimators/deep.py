@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,7 +13,11 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import Tensor, nn
 
 from anomaly_estimators.base import OutlierDetector
-from anomaly_estimators.training.batches import make_batches
+from anomaly_estimators.training.batches import (
+    automatic_batch_size,
+    automatic_max_iter,
+    make_batches,
+)
 from anomaly_estimators.training.checkpoints import data_fingerprint, describe, load_checkpoint
 from anomaly_estimators.training.devices import resolve_device
 from anomaly_estimators.training.guards import warn_if_collapsed, warn_if_unmoved
@@ -36,8 +41,7 @@ class DeepDetector(OutlierDetector):
 
     - ``_build_module(n_features)``: the network, a :class:`torch.nn.Module`;
     - ``_phases(module)``: a list of :class:`~anomaly_estimators.training.phases.Phase`, each with
-      the
-      loss, a function of what the network returns for a batch, of the batch, and of its labels;
+      the loss, a function of what the network returns for a batch, of the batch, and of its labels;
     - ``_module_score(module, X)``: the anomaly score of a batch, a tensor with one value a row;
     - ``_finish(X)``, if something is to be estimated on all training rows with the trained network;
 
@@ -50,8 +54,8 @@ class DeepDetector(OutlierDetector):
         Scaling of the features before the network, fitted on the training rows; ``None`` if the
         rows are scaled already. Any scikit-learn transformer that keeps the number of features will
         do.
-    max_iter : int, default=100
-        Number of epochs.
+    max_iter : int or None, default=None
+        Number of epochs. ``None`` takes as many as make 2,000 steps, within 20 and 200.
     batch_size : int or "auto", default="auto"
         Rows in a mini-batch. "auto" takes a fiftieth of the rows, within 32 and 1024.
     learning_rate : float, default=1e-3
@@ -113,7 +117,7 @@ class DeepDetector(OutlierDetector):
     _parameter_constraints: dict = {
         **OutlierDetector._parameter_constraints,
         "scaler": [StrOptions(set(SCALERS)), HasMethods(["fit", "transform"]), None],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "lr_schedule": [StrOptions(set(SCHEDULES)), callable],
@@ -140,7 +144,7 @@ class DeepDetector(OutlierDetector):
         self,
         *,
         scaler="standard",
-        max_iter=100,
+        max_iter=None,
         batch_size="auto",
         learning_rate=1e-3,
         lr_schedule="constant",
@@ -285,7 +289,12 @@ class DeepDetector(OutlierDetector):
             net = self._make_net(module, device, self._resolve_batch_size(X.shape[0]))
             if warm and not resume:
                 net.history.extend(dict(row) for row in self.history_)
-            phases = [phase for phase in self._phases(net.module_) if phase.main or not warm]
+            automatic = automatic_max_iter(X.shape[0], net.batch_size)
+            phases = [
+                replace(phase, max_iter=phase.max_iter or automatic)
+                for phase in self._phases(net.module_)
+                if phase.main or not warm
+            ]
             parts = None
             if self.early_stopping:
                 kinds = np.zeros(X.shape[0], dtype=np.int8) if labels is None else labels
@@ -370,7 +379,6 @@ class DeepDetector(OutlierDetector):
             optimizer=self.optimizer,
             lr=self.learning_rate,
             weight_decay=self.weight_decay,
-            max_epochs=self.max_iter,
             batch_size=batch_size,
             iterator_train=make_batches,
             iterator_valid=make_batches,
@@ -383,9 +391,7 @@ class DeepDetector(OutlierDetector):
         return net.initialize()
 
     def _resolve_batch_size(self, n_samples: int) -> int:
-        if self.batch_size != "auto":
-            return self.batch_size
-        return int(np.clip(n_samples // 50, 32, 1024))
+        return automatic_batch_size(n_samples) if self.batch_size == "auto" else self.batch_size
 
     def _training_options(self, seed: int, fingerprint: str) -> TrainingOptions:
         schedule = self.lr_schedule

@@ -22,8 +22,15 @@ class Autoencoder(AutoencodingDetector):
 
     Parameters
     ----------
+    latent_dim : int, default=4
+        Width of the code.
     pretrain : {"layerwise"} or None, default=None
         "layerwise" trains layer after layer as a denoising autoencoder before the whole [2]_.
+    max_iter : int or None, default=None
+        Number of epochs. ``None`` takes as many as make 2,000 steps, within 20 and 200. Where
+        anomalies are among the training rows, a long training learns to reproduce them too.
+    learning_rate : float, default=1e-4
+        Step size of the optimizer.
 
     See Also
     --------
@@ -34,8 +41,7 @@ class Autoencoder(AutoencodingDetector):
     .. [1] Zong et al., "Deep Autoencoding Gaussian Mixture Model for Unsupervised Anomaly
        Detection", ICLR 2018.
     .. [2] Vincent et al., "Stacked Denoising Autoencoders: Learning Useful Representations in a
-    Deep
-       Network with a Local Denoising Criterion", JMLR 11, 2010.
+       Deep Network with a Local Denoising Criterion", JMLR 11, 2010.
 
     Examples
     --------
@@ -46,7 +52,7 @@ class Autoencoder(AutoencodingDetector):
     >>> int((detector.predict(X) == -1).sum())
     56
     >>> detector.transform(X).shape
-    (569, 8)
+    (569, 4)
     """
 
     _parameter_constraints: dict = {
@@ -58,16 +64,16 @@ class Autoencoder(AutoencodingDetector):
         self,
         *,
         hidden_layer_sizes=(64, 32),
-        latent_dim=8,
+        latent_dim=4,
         activation="tanh",
         network=None,
         pretrain=None,
         pretrain_max_iter=None,
         corruption=0.1,
         scaler="standard",
-        max_iter=100,
+        max_iter=None,
         batch_size="auto",
-        learning_rate=1e-3,
+        learning_rate=1e-4,
         lr_schedule="constant",
         weight_decay=0.0,
         optimizer="adam",

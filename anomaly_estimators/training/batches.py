@@ -8,13 +8,46 @@ from torch import Tensor
 
 from anomaly_estimators.training.rows import RowSource
 
-__all__ = ["ResidentBatches", "StreamedBatches", "batch_bounds", "make_batches"]
+__all__ = [
+    "ResidentBatches",
+    "StreamedBatches",
+    "automatic_batch_size",
+    "automatic_max_iter",
+    "batch_bounds",
+    "make_batches",
+]
 
 # Bytes that the shuffle buffer of a streamed data set may take.
 _BUFFER_BYTES = 64 * 2**20
 # Bytes of the blocks in which a streamed data set is read: large enough for a disk, small enough to
 # mix.
 _BLOCK_BYTES = 2**19
+
+
+def automatic_batch_size(n_rows: int) -> int:
+    """Return a fiftieth of the rows, within 32 and 1024.
+
+    Examples
+    --------
+    >>> automatic_batch_size(100), automatic_batch_size(5_000), automatic_batch_size(10**6)
+    (32, 100, 1024)
+    """
+    return int(np.clip(n_rows // 50, 32, 1024))
+
+
+def automatic_max_iter(n_rows: int, batch_size: int) -> int:
+    """Return as many epochs as make 2,000 steps, within 20 and 200.
+
+    What trains a network is the number of its steps: a fixed number of epochs leaves it untrained
+    on a small table, and runs on for nothing on a large one.
+
+    Examples
+    --------
+    >>> automatic_max_iter(450, 32), automatic_max_iter(5_000, 100), automatic_max_iter(10**6, 1024)
+    (143, 40, 20)
+    """
+    steps = len(batch_bounds(n_rows, batch_size)) - 1
+    return int(np.clip(-(-2_000 // steps), 20, 200))
 
 
 def batch_bounds(n_rows: int, batch_size: int) -> list[int]:

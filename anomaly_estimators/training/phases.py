@@ -20,8 +20,8 @@ class Phase:
     loss : callable
         ``loss(outputs, X, y)`` -> scalar tensor, where ``outputs`` is what the trained module
         returns for the batch ``X``, and ``y`` holds the labels of the batch.
-    max_iter : int
-        Number of epochs.
+    max_iter : int or None
+        Number of epochs; ``None`` leaves it to the number of rows.
     module : torch.nn.Module, default=None
         The module that is called and whose parameters are trained; ``None`` takes the whole
         network. It shares its parameters with the network.
@@ -34,7 +34,7 @@ class Phase:
 
     name: str
     loss: Callable[[Any, Tensor, Tensor], Tensor]
-    max_iter: int
+    max_iter: int | None
     module: nn.Module | None = None
     learning_rate: float | None = None
     main: bool = True

@@ -53,7 +53,12 @@ def _layer_loss(outputs, X: Tensor, y: Tensor) -> Tensor:
 
 
 def autoencoder_phases(
-    network: nn.Module, how: str | None, max_iter: int, *, corruption: float, fine_tune: bool = True
+    network: nn.Module,
+    how: str | None,
+    max_iter: int | None,
+    *,
+    corruption: float,
+    fine_tune: bool = True,
 ) -> list[Phase]:
     """Return the phases of pre-training.
 
@@ -64,8 +69,8 @@ def autoencoder_phases(
     how : {"end_to_end", "layerwise"} or None
         "layerwise" trains every layer of the encoder with its counterpart in the decoder as a denoising
         autoencoder of the codes below it, from the outside in, and then the whole [1]_.
-    max_iter : int
-        Epochs of every phase.
+    max_iter : int or None
+        Epochs of every phase; ``None`` leaves it to the number of rows.
     corruption : float
         Share of the inputs of a layer that are masked.
     fine_tune : bool, default=True

@@ -210,7 +210,7 @@ def write(path: Path, results: list[dict], arguments) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         file.write(
-            "# The engine beside a bare torch loop with fused Adam: seconds, and medians of paired ratios.\n"
+            "# The engine beside a bare torch loop with fused Adam: seconds, medians of paired ratios.\n"
         )
         file.write(f"# Made by: python -m benchmarks.engine --pairs {arguments.pairs} "
                    f"--threads {arguments.threads}"
