@@ -67,7 +67,7 @@ class DeepDetector(OutlierDetector):
         Weight decay of the optimizer.
     optimizer : {"adam", "adamw", "rmsprop", "sgd"} or callable, default="adam"
         A class of :mod:`torch.optim`, or a callable ``optimizer(parameters, lr=...)`` that takes
-        ``weight_decay`` too where that is not 0.
+        ``weight_decay`` too where that is not 0. Its steps must need no closure, so not LBFGS.
     ema_decay : float or None, default=None
         If set, the weights at the end are an exponential moving average over the steps with this decay,
         such as 0.999, which calms methods whose ranking jumps from epoch to epoch.
@@ -85,8 +85,8 @@ class DeepDetector(OutlierDetector):
         They are copied, and meet the net at its events as described in skorch's documentation.
     checkpoint : str, path-like or None, default=None
         File to which the state of the training is written every minute, and from which a fit with
-        the same data and parameters goes on after it was killed. It is deleted when the fit is
-        complete.
+        the same data and parameters goes on after it was killed, with the same outcome. It is
+        deleted when the fit is complete. What ``callbacks`` remember is not in it.
     device : str, default="auto"
         "cpu", "cuda", "cuda:1" and so on; "auto" takes CUDA where there is one.
     warm_start : bool, default=False
@@ -350,7 +350,7 @@ class DeepDetector(OutlierDetector):
         """
         dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
         module = self.module_
-        device = next(module.parameters()).device
+        device = self.net_.device
         if dtype == np.float64:
             module = copy.deepcopy(module).double()
         with torch.inference_mode():

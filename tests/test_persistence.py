@@ -328,7 +328,7 @@ def own_network(n_features):
     [
         ("network", own_network(3)),
         ("network", own_network),
-        ("estimation_network", nn.Linear(4, 4)),
+        ("estimation_network", nn.Linear(3, 2)),
         ("lr_schedule", own_schedule),
         ("optimizer", torch.optim.Adam),
         ("reconstruction_features", (own_feature,)),

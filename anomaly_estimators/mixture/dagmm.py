@@ -315,16 +315,34 @@ class DAGMM(AutoencodingDetector):
         with torch.no_grad():
             code, _ = autoencoder.eval()(torch.zeros(2, n_features))
         autoencoder.train()
-        network = copy.deepcopy(self.estimation_network)
+        width = code.shape[1] + len(features)
         head = MixtureHead(
-            code.shape[1] + len(features),
+            width,
             self.n_components,
             self.estimation_layer_sizes,
             self.activation,
             self.dropout,
-            network if network is None else network.float(),
+            self._own_estimation_network(width),
         )
         return DAGMMNetwork(autoencoder, features, head, self.freeze_codes)
+
+    def _own_estimation_network(self, width: int) -> nn.Module | None:
+        """Copy the user's network, if it fits."""
+        if self.estimation_network is None:
+            return None
+        network = copy.deepcopy(self.estimation_network).float()
+        try:
+            with torch.no_grad():
+                shape = tuple(network.eval()(torch.zeros(2, width)).shape)
+        except RuntimeError as error:
+            shape = error
+        if shape != (2, self.n_components):
+            raise ValueError(
+                f"estimation_network must map z, of shape (n, {width}), to logits of shape "
+                f"(n, n_components={self.n_components}); for two rows it gave {shape}. z is the code "
+                "and one column for each of reconstruction_features."
+            )
+        return network.train()
 
     def _phases(self, module: nn.Module) -> list[Phase]:
         loss = partial(

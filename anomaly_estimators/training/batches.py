@@ -44,7 +44,7 @@ def automatic_max_iter(n_rows: int, batch_size: int) -> int:
     Examples
     --------
     >>> automatic_max_iter(450, 32), automatic_max_iter(5_000, 100), automatic_max_iter(10**6, 1024)
-    (143, 40, 20)
+    (134, 40, 20)
     """
     steps = len(batch_bounds(n_rows, batch_size)) - 1
     return int(np.clip(-(-2_000 // steps), 20, 200))

@@ -32,8 +32,8 @@ CASES = {
 def rows(n: int, d: int) -> np.ndarray:
     """Correlated normal rows: what they are has no part in the time."""
     generator = np.random.default_rng(0)
-    mixing = generator.normal(size=(d, d)).astype(np.float32) / np.sqrt(d)
-    return generator.normal(size=(n, d)).astype(np.float32) @ mixing
+    mixing = generator.normal(size=(d, d)) / np.sqrt(d)
+    return (generator.normal(size=(n, d)) @ mixing).astype(np.float32)
 
 
 def make(cls, sizes, batch_size, max_iter, **parameters):
@@ -43,6 +43,7 @@ def make(cls, sizes, batch_size, max_iter, **parameters):
         latent_dim=sizes[-1],
         batch_size=batch_size,
         max_iter=max_iter,
+        learning_rate=1e-3,
         scaler=None,
         device="cpu",
         random_state=0,

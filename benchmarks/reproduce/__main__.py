@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks.reproduce import dagmm
+from benchmarks.reproduce import dagmm, dagmm_jumps
 from benchmarks.reproduce.runner import RESULTS, run_jobs
 
 
@@ -20,11 +20,28 @@ def main() -> None:
         "--max-iter", type=int, help="fewer epochs than the paper's, to try it out"
     )
     command.add_argument("--results", default=RESULTS, help="folder of the CSV files")
+    command.set_defaults(run=tables)
+    command = papers.add_parser("dagmm-jumps", help="why DAGMM's F1 on KDDCUP jumps")
+    command.add_argument("--runs", type=int, default=2, help="seeds 0 to RUNS - 1 (default: 2)")
+    command.add_argument("--jobs", type=int, default=1, help="processes at a time (default: 1)")
+    command.add_argument("--results", default=RESULTS, help="folder of the CSV files")
+    command.set_defaults(run=jumps)
     arguments = parser.parse_args()
+    arguments.run(parser, arguments)
+
+
+def tables(parser, arguments) -> None:
+    """The paper's tables."""
     if arguments.max_iter is not None and str(arguments.results) == str(RESULTS):
         parser.error("--max-iter is for trying out: name another folder by --results")
     listed = dagmm.jobs(arguments.tables, arguments.datasets, arguments.runs, arguments.max_iter)
     run_jobs(listed, dagmm.result_files(arguments.results), arguments.jobs)
+
+
+def jumps(parser, arguments) -> None:
+    """The study of the jumps."""
+    files = {"dagmm_jumps": dagmm_jumps.result_file(arguments.results)}
+    run_jobs(dagmm_jumps.jobs(arguments.runs), files, arguments.jobs)
 
 
 if __name__ == "__main__":

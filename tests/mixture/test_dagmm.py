@@ -26,6 +26,7 @@ def make(**params):
         "hidden_layer_sizes": (5, 4),
         "latent_dim": 2,
         "n_components": 3,
+        "reconstruction_features": ("relative_euclidean", "cosine_similarity"),
         "max_iter": 3,
         "random_state": 0,
         "device": "cpu",

@@ -77,7 +77,9 @@ def test_scheduler_by_batches_and_by_plateau(tiny, rows):
 
 def test_scheduler_survives_a_second_fit_and_a_warm_start(tiny, rows):
     detector = tiny(
-        callbacks=[LRScheduler(policy="StepLR", step_size=1, gamma=0.5)], warm_start=True
+        callbacks=[LRScheduler(policy="StepLR", step_size=1, gamma=0.5)],
+        warm_start=True,
+        learning_rate=1e-3,
     )
     detector.fit(rows).fit(rows)
     assert [row["event_lr"] for row in detector.history_][4:] == pytest.approx(
@@ -185,7 +187,6 @@ def test_callbacks_can_be_named_and_are_not_changed(tiny, rows):
         torch.optim.NAdam,
         lambda parameters, lr, weight_decay=0: torch.optim.SGD(parameters, lr, momentum=0.5),
     ],
-    ids=str,
 )
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_optimizers_train(optimizer, weight_decay, tiny, rows):
@@ -283,12 +284,22 @@ class Estimation(nn.Sequential):
 def test_own_estimation_network_is_trained_as_a_copy(tiny, rows):
     network = Estimation()
     before = network[0].weight.detach().clone()
-    detector = tiny(DAGMM, estimation_network=network).fit(rows)
+    detector = tiny(
+        DAGMM,
+        reconstruction_features=("relative_euclidean", "cosine_similarity"),
+        estimation_network=network,
+    ).fit(rows)
     assert isinstance(detector.module_.head.network, Estimation)
     assert detector.module_.head.network is not network
     assert torch.equal(network[0].weight, before)
     assert not torch.equal(detector.module_.head.network[0].weight, before)
     assert detector.predict_component_proba(rows).shape == (120, 2)
+
+
+@pytest.mark.parametrize("shape", [(7, 2), (2, 9)])
+def test_estimation_network_that_does_not_fit_is_refused(shape, tiny, rows):
+    with pytest.raises(ValueError, match="must map z"):
+        tiny(DAGMM, estimation_network=nn.Linear(*shape)).fit(rows)
 
 
 def test_own_reconstruction_features(tiny, rows):
@@ -315,7 +326,6 @@ def test_own_reconstruction_features(tiny, rows):
         QuantileTransformer(n_quantiles=20),
         FunctionTransformer(np.arctan, np.tan),
     ],
-    ids=str,
 )
 def test_scalers_are_fitted_as_copies_and_applied(scaler, tiny, rows):
     detector = tiny(scaler=scaler, max_iter=1).fit(rows)
