@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 # Bytes that the shuffle buffer of a streamed data set may take.
-_BUFFER_BYTES = 64 * 2**20
+_BUFFER_BYTES = 32 * 2**20
 # Bytes of the blocks in which a streamed data set is read: large enough for a disk, small enough to
 # mix.
 _BLOCK_BYTES = 2**19

@@ -32,8 +32,12 @@ CASES = {
 def rows(n: int, d: int) -> np.ndarray:
     """Correlated normal rows: what they are has no part in the time."""
     generator = np.random.default_rng(0)
-    mixing = generator.normal(size=(d, d)) / np.sqrt(d)
-    return (generator.normal(size=(n, d)) @ mixing).astype(np.float32)
+    mixing = (generator.normal(size=(d, d)) / np.sqrt(d)).astype(np.float32)
+    X = np.empty((n, d), dtype=np.float32)
+    for start in range(0, n, 1000):  # in pieces: the peak of memory is to be that of the fit
+        piece = X[start : start + 1000]
+        piece[:] = generator.standard_normal(piece.shape, dtype=np.float32) @ mixing
+    return X
 
 
 def make(cls, sizes, batch_size, max_iter, **parameters):
