@@ -14,6 +14,7 @@ from anomaly_estimators.nn.custom import build_autoencoder
 from anomaly_estimators.nn.mlp import ACTIVATIONS
 from anomaly_estimators.training.phases import Phase
 from anomaly_estimators.training.pretraining import autoencoder_phases
+from anomaly_estimators.training.rows import join
 
 __all__ = ["AutoencodingDetector"]
 
@@ -156,7 +157,7 @@ class AutoencodingDetector(TransformerMixin, DeepDetector):
         """
         check_is_fitted(self)
         X = self._validate_rows(X, reset=False)
-        return np.concatenate(list(self._map(self._module_transform, X)))
+        return join(self._map(self._module_transform, X), X.shape[0])
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """Return the names of the columns that :meth:`transform` makes.

@@ -26,7 +26,7 @@ from anomaly_estimators.training.net import OPTIMIZERS, DetectorNet
 from anomaly_estimators.training.phases import Phase
 from anomaly_estimators.training.placement import hold_out, place_rows
 from anomaly_estimators.training.randomness import isolated_randomness, single_precision
-from anomaly_estimators.training.rows import RowSource
+from anomaly_estimators.training.rows import RowSource, join
 from anomaly_estimators.training.scaling import SCALERS, fit_scaler
 from anomaly_estimators.training.schedules import SCHEDULES
 from anomaly_estimators.training.stopping import EarlyStopping
@@ -324,7 +324,7 @@ class DeepDetector(OutlierDetector):
         warn_if_collapsed(scores, X)
 
     def _anomaly_score(self, X: np.ndarray) -> np.ndarray:
-        return np.concatenate(list(self._map(self._module_score, X)))
+        return join(self._map(self._module_score, X), X.shape[0])
 
     def _map(
         self,
@@ -354,7 +354,7 @@ class DeepDetector(OutlierDetector):
         if dtype == np.float64:
             module = copy.deepcopy(module).double()
         with torch.inference_mode():
-            for _, piece in RowSource(X, None if scaled else self.scaler_, dtype).pieces():
+            for piece in RowSource(X, None if scaled else self.scaler_, dtype).pieces():
                 yield function(module, piece.to(device)).cpu().numpy().astype(dtype, copy=False)
 
     def _warm_module(self, X: np.ndarray) -> nn.Module:

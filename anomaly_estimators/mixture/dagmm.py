@@ -27,6 +27,7 @@ from anomaly_estimators.functional.mixture_objective import mixture_objective
 from anomaly_estimators.functional.reconstruction import RECONSTRUCTION_FEATURES, squared_error
 from anomaly_estimators.nn.mixture import MixtureHead
 from anomaly_estimators.training.phases import Phase
+from anomaly_estimators.training.rows import join
 
 __all__ = ["DAGMM"]
 
@@ -396,7 +397,7 @@ class DAGMM(AutoencodingDetector):
         """
         check_is_fitted(self)
         X = self._validate_rows(X, reset=False)
-        return np.concatenate(list(self._map(_memberships, X)))[:, -self.n_components :]
+        return join(self._map(_memberships, X), X.shape[0])[:, -self.n_components :]
 
 
 def _memberships(module: DAGMMNetwork, X: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from anomaly_estimators.autoencoding import AutoencodingDetector
 from anomaly_estimators.functional.reconstruction import squared_error
 from anomaly_estimators.training.phases import Phase
 from anomaly_estimators.training.pretraining import reconstruction_loss
+from anomaly_estimators.training.rows import join
 
 __all__ = ["Autoencoder"]
 
@@ -156,7 +157,6 @@ class Autoencoder(AutoencodingDetector):
                 f"X has {X.shape[1]} columns, but the codes of this autoencoder have {width}: pass what "
                 "transform returns."
             )
-        rows = np.concatenate(
-            list(self._map(lambda module, codes: module.decoder(codes), X, scaled=True))
-        )
+        decoded = self._map(lambda module, codes: module.decoder(codes), X, scaled=True)
+        rows = join(decoded, X.shape[0])
         return rows if self.scaler_ is None else self.scaler_.inverse_transform(rows)

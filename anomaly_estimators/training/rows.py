@@ -1,13 +1,13 @@
 """Rows on their way from an array to the network: scaled, cast and read piece by piece."""
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["RowSource", "release_pages"]
+__all__ = ["RowSource", "join", "release_pages"]
 
 # Values in a piece: a few MB, which stays in the cache between scaling and network.
 _PIECE_VALUES = 2**19
@@ -62,21 +62,41 @@ class RowSource:
 
     def take(self, rows: np.ndarray) -> Tensor:
         """Rows by number."""
-        taken = self.prepare(self.X[rows])
-        release_pages(self.X)
-        return taken
+        parts = (rows[i : i + self.piece] for i in range(0, len(rows), self.piece))
+        return torch.from_numpy(join(self._read(parts), len(rows)))
 
-    def pieces(self) -> Iterator[tuple[int, Tensor]]:
-        """Pieces of the rows in their order, with the number of each one's first row."""
-        for start in range(0, self.n_rows, self.piece):
-            yield start, self.prepare(self.X[start : start + self.piece])
-            release_pages(self.X)
+    def pieces(self) -> Iterator[Tensor]:
+        """Pieces of the rows in their order."""
+        yield from self._read(slice(i, i + self.piece) for i in range(0, self.n_rows, self.piece))
 
     def load(self) -> Tensor:
         """All rows as one tensor."""
         if self.scaler is None:
             return self.prepare(self.X)
-        loaded = torch.empty(self.X.shape, dtype=torch.from_numpy(np.empty(0, self.dtype)).dtype)
-        for start, piece in self.pieces():
-            loaded[start : start + len(piece)] = piece
-        return loaded
+        return torch.from_numpy(join(self.pieces(), self.n_rows))
+
+    def _read(self, parts: Iterable[np.ndarray | slice]) -> Iterator[Tensor]:
+        for part in parts:
+            yield self.prepare(self.X[part])
+            release_pages(self.X)
+
+
+def join(pieces: Iterable[np.ndarray | Tensor], n_rows: int) -> np.ndarray:
+    """Join pieces into one array as they come.
+
+    Kept in a list until the last has come, the small results of large pieces hold the memory between
+    them: the heap then grows as if no piece were ever freed.
+
+    Examples
+    --------
+    >>> join(iter([np.zeros((2, 3)), np.ones((1, 3))]), 3).sum(axis=1)
+    array([0., 0., 3.])
+    """
+    joined, start = None, 0
+    for piece in pieces:
+        piece = np.asarray(piece)
+        if joined is None:
+            joined = np.empty((n_rows, *piece.shape[1:]), dtype=piece.dtype)
+        joined[start : start + len(piece)] = piece
+        start += len(piece)
+    return joined

@@ -46,7 +46,7 @@ def fit_scaler(scaler, X: np.ndarray):
         rows = np.unique(np.linspace(0, len(X) - 1, _SAMPLED_ROWS).astype(np.int64))
         fitted.fit(plain.take(rows).numpy())
     else:
-        for _, piece in plain.pieces():
+        for piece in plain.pieces():
             fitted.partial_fit(piece.numpy())
     width = np.shape(fitted.transform(plain.take(np.arange(1)).numpy()))[1]
     if width != X.shape[1]:
