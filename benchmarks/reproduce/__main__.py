@@ -35,7 +35,10 @@ def tables(parser, arguments) -> None:
     if arguments.max_iter is not None and str(arguments.results) == str(RESULTS):
         parser.error("--max-iter is for trying out: name another folder by --results")
     listed = dagmm.jobs(arguments.tables, arguments.datasets, arguments.runs, arguments.max_iter)
-    run_jobs(listed, dagmm.result_files(arguments.results), arguments.jobs)
+    files = dagmm.result_files(arguments.results)
+    run_jobs(listed, files, arguments.jobs)
+    if {"table2", "table5"} <= set(arguments.tables):
+        dagmm.share_runs(files)
 
 
 def jumps(parser, arguments) -> None:

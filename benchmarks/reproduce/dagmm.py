@@ -14,7 +14,7 @@ from anomaly_estimators.datasets.protocols import one_class_split
 from anomaly_estimators.metrics import precision_recall_f1_at_ratio
 from benchmarks.reproduce.runner import Job, ResultFile
 
-__all__ = ["DATASETS", "TABLES", "Untrained", "jobs", "result_files"]
+__all__ = ["DATASETS", "TABLES", "Untrained", "jobs", "result_files", "share_runs"]
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,8 @@ def jobs(tables, datasets, n_runs: int, max_iter: int | None = None) -> list[Job
                                    contamination=percent / 100, **shorter))  # fmt: skip
         if "table5" in tables and "KDDCUP" in datasets:
             for base, paper in TABLE_5.items():
+                if base == 1 and "table2" in tables:
+                    continue  # the very runs of table 2, which share_runs copies
                 weights = {"lambda1": 0.1 * base, "lambda2": 0.005 * base}
                 key = {"base": base}
                 listed.append(_job("table5", key, "KDDCUP", seed, paper, **weights, **shorter))
@@ -200,6 +202,21 @@ def _job(table: str, key: dict, name: str, seed: int, paper: tuple, **parameters
         arguments={"paper": paper, "name": name, "seed": seed, **parameters},
         methods=(parameters.get("label", "DAGMM"),),
     )
+
+
+def share_runs(files: dict[str, ResultFile]) -> None:
+    """Copy KDDCUP's runs of table 2 to table 5, where they are those of base 1."""
+    table_2, table_5 = files["dagmm_table2"], files["dagmm_table5"]
+    there = {(row["base"], row["method"], row["seed"]) for row in table_5.rows()}
+    published = dict(zip(_MEASURES, TABLE_5[1], strict=True))
+    copies = []
+    for row in table_2.rows():
+        if row.pop("dataset") != "KDDCUP" or ("1", row["method"], row["seed"]) in there:
+            continue
+        papers = {f"paper_{m}": published[m] for m in _MEASURES if row[f"paper_{m}"]}
+        copies.append({**row, **papers, "base": 1})
+    if copies:
+        table_5.append(copies)
 
 
 def result_files(folder) -> dict[str, ResultFile]:
@@ -229,6 +246,7 @@ def result_files(folder) -> dict[str, ResultFile]:
             ["base"],
             [
                 "Zong et al. (2018), table 5: KDDCUP with lambda1 = 0.1 base and lambda2 = 0.005 base.",
+                "The runs of base 1 are those of table 2.",
             ],
         ),
     }
