@@ -4,8 +4,9 @@ import csv
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -99,6 +100,7 @@ def run_jobs(jobs: Sequence[Job], files: Mapping[str, ResultFile], n_jobs: int) 
     files : dict of str to ResultFile
         By table.
     n_jobs : int
+        0 runs them in this process, in a thread beside the one that writes.
     """
     todo = [job for job in jobs if not files[job.table].has(job)]
     print(f"{len(jobs)} runs, of which {len(jobs) - len(todo)} are there already.", flush=True)
@@ -107,7 +109,8 @@ def run_jobs(jobs: Sequence[Job], files: Mapping[str, ResultFile], n_jobs: int) 
     started = time.perf_counter()
     failures: list[BaseException] = []
     # Spawned, because a forked process inherits the thread pools of its parent in an unknown state.
-    with ProcessPoolExecutor(n_jobs, get_context("spawn"), _one_thread) as pool:
+    make_pool = partial(ProcessPoolExecutor, n_jobs, get_context("spawn"), _one_thread)
+    with make_pool() if n_jobs else ThreadPoolExecutor(1) as pool:
         futures = {pool.submit(job.function, **job.arguments): job for job in todo}
         for done, future in enumerate(as_completed(futures), start=1):
             job = futures[future]
