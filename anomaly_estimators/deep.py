@@ -224,7 +224,7 @@ class DeepDetector(OutlierDetector):
             device = torch.device("cpu")
         with isolated_randomness(0, torch.device("cpu")):
             self._check_shapes(weights)
-            module = self._build_module(self._n_trained_features)
+            module = self._new_module(self._n_trained_features)
         module.load_state_dict(weights)
         self.net_ = self._make_net(module.eval(), device, batch_size)
         self.net_.history.extend(dict(row) for row in history)
@@ -232,7 +232,7 @@ class DeepDetector(OutlierDetector):
     def _check_shapes(self, weights: dict[str, Tensor]) -> None:
         """Refuse weights of another network, before memory is taken for that network."""
         with torch.device("meta"):
-            module = self._build_module(self._n_trained_features)
+            module = self._new_module(self._n_trained_features)
         expected = {name: (tuple(t.shape), t.dtype) for name, t in module.state_dict().items()}
         found = {name: (tuple(t.shape), t.dtype) for name, t in weights.items()}
         for name in sorted(expected.keys() | found.keys()):
@@ -284,8 +284,7 @@ class DeepDetector(OutlierDetector):
             seed = resume["seed"] if resume else seed
         scaler = self.scaler_ if warm else fit_scaler(self.scaler, X)
         with isolated_randomness(seed, device):
-            with single_precision():
-                module = self._warm_module(X) if warm else self._build_module(X.shape[1])
+            module = self._warm_module(X) if warm else self._new_module(X.shape[1])
             net = self._make_net(module, device, self._resolve_batch_size(X.shape[0]))
             if warm and not resume:
                 net.history.extend(dict(row) for row in self.history_)
@@ -356,6 +355,10 @@ class DeepDetector(OutlierDetector):
         with torch.inference_mode():
             for piece in RowSource(X, None if scaled else self.scaler_, dtype).pieces():
                 yield function(module, piece.to(device)).cpu().numpy().astype(dtype, copy=False)
+
+    def _new_module(self, n_features: int) -> nn.Module:
+        with single_precision():
+            return self._build_module(n_features)
 
     def _warm_module(self, X: np.ndarray) -> nn.Module:
         if X.shape[1] != self._n_trained_features:
