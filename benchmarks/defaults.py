@@ -149,7 +149,8 @@ def main() -> None:
         [
             "Detectors at their defaults on real data sets, no label used in training.",
             f"At most {arguments.max_rows} rows of a set, drawn by the seed.",
-            "Made by: python -m benchmarks.defaults",
+            f"Made by: python -m benchmarks.defaults --runs {arguments.runs} "
+            f"--max-rows {arguments.max_rows}",
         ],
         arguments.results,
     )
