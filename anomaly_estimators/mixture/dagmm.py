@@ -179,7 +179,8 @@ class DAGMM(AutoencodingDetector):
     The defaults serve data of unknown kind and are the same for all: ``benchmarks/defaults.py``
     compares them over ten sets. The paper's settings for KDDCUP are ``hidden_layer_sizes=(60, 30, 10),
     latent_dim=1, n_components=4, reconstruction_features=("relative_euclidean",
-    "cosine_similarity"), learning_rate=1e-4, batch_size=1024, max_iter=200``.
+    "cosine_similarity"), learning_rate=1e-4, batch_size=1024, max_iter=200``; it does not tell how
+    it scaled the features, and its tables are regenerated here with ``scaler="minmax"``.
 
     References
     ----------
