@@ -13,7 +13,10 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Autoencoder": "anomaly_estimators.reconstruction.autoencoder",
     "DAGMM": "anomaly_estimators.mixture.dagmm",
+    "DeepClassifier": "anomaly_estimators.classification.deep_classifier",
     "DeepDetector": "anomaly_estimators.deep",
+    "DeepSAD": "anomaly_estimators.one_class.deep_sad",
+    "DeepSVDD": "anomaly_estimators.one_class.deep_svdd",
     "OutlierDetector": "anomaly_estimators.base",
     "load": "anomaly_estimators.persistence",
     "save": "anomaly_estimators.persistence",

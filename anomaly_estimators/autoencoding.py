@@ -1,8 +1,11 @@
 """What detectors with an autoencoder in them share."""
 
+import math
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
+import torch
 from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -10,13 +13,13 @@ from torch import Tensor, nn
 
 from anomaly_estimators.deep import DeepDetector
 from anomaly_estimators.nn.autoencoder import mlp_autoencoder
-from anomaly_estimators.nn.custom import build_autoencoder
+from anomaly_estimators.nn.custom import build_autoencoder, build_encoder
 from anomaly_estimators.nn.mlp import ACTIVATIONS
 from anomaly_estimators.training.phases import Phase
 from anomaly_estimators.training.pretraining import autoencoder_phases
 from anomaly_estimators.training.rows import join
 
-__all__ = ["AutoencodingDetector"]
+__all__ = ["AutoencodingDetector", "check_layer_sizes", "code_width"]
 
 
 class AutoencodingDetector(TransformerMixin, DeepDetector):
@@ -27,16 +30,26 @@ class AutoencodingDetector(TransformerMixin, DeepDetector):
     Parameters
     ----------
     hidden_layer_sizes : tuple of int, default=(64, 32)
-        Widths of the encoder's hidden layers, at least 1 each; the decoder mirrors them.
+        Widths of the encoder's hidden layers, at least 1 each; the decoder mirrors them. In a
+        convolutional network, those of the dense layers between the convolutions and the code.
     latent_dim : int, default=8
         Width of the code.
     activation : str, default="tanh"
         Activation of the hidden layers: "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid",
         "softplus" or "identity".
+    batch_norm : bool, default=False
+        Whether the hidden layers are normalised over the batch, without affine terms.
+    input_shape : tuple of int or None, default=None
+        What a row is folded to: (channels, height, width) for images, (channels, length) for series.
+        The network is then convolutional, of LeNet's type: convolutions of width 5, each followed by
+        the activation and a pooling that halves the size, and a decoder that mirrors them. ``None``
+        takes rows as they are, for a fully connected network.
+    channels : tuple of int, default=(16, 32)
+        Number of filters of each convolution, where ``input_shape`` is given.
     network : torch.nn.Module, callable or None, default=None
         Own autoencoder in the place of the fully connected one: a module with ``encoder`` and
         ``decoder`` that returns ``(code, reconstruction)``, which is copied with its weights, or a
-        callable that takes the number of features and returns one. See
+        callable that takes the number of features and returns one. It takes flat rows. See
         :class:`~anomaly_estimators.nn.autoencoder.AutoencoderNetwork`.
     pretrain : {"end_to_end", "layerwise"} or None, default=None
         Training of the autoencoder before the method's objective: as a whole, or layer after layer
@@ -52,11 +65,17 @@ class AutoencodingDetector(TransformerMixin, DeepDetector):
         "hidden_layer_sizes": ["array-like"],
         "latent_dim": [Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
+        "batch_norm": ["boolean"],
+        "input_shape": [tuple, list, None],
+        "channels": ["array-like"],
         "network": [nn.Module, callable, None],
         "pretrain": [StrOptions({"end_to_end", "layerwise"}), None],
         "pretrain_max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "corruption": [Interval(Real, 0, 1, closed="left")],
     }
+
+    # Whether the layers have bias terms.
+    _bias = True
 
     def __init__(
         self,
@@ -64,54 +83,22 @@ class AutoencodingDetector(TransformerMixin, DeepDetector):
         hidden_layer_sizes=(64, 32),
         latent_dim=8,
         activation="tanh",
+        batch_norm=False,
+        input_shape=None,
+        channels=(16, 32),
         network=None,
         pretrain=None,
         pretrain_max_iter=None,
         corruption=0.1,
-        scaler="standard",
-        max_iter=None,
-        batch_size="auto",
-        learning_rate=1e-3,
-        lr_schedule="constant",
-        weight_decay=0.0,
-        optimizer="adam",
-        ema_decay=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        callbacks=None,
-        checkpoint=None,
-        contamination=0.1,
-        device="auto",
-        warm_start=False,
-        random_state=None,
-        verbose=0,
+        **inherited,
     ):
-        super().__init__(
-            scaler=scaler,
-            max_iter=max_iter,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            lr_schedule=lr_schedule,
-            weight_decay=weight_decay,
-            optimizer=optimizer,
-            ema_decay=ema_decay,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            tol=tol,
-            callbacks=callbacks,
-            checkpoint=checkpoint,
-            contamination=contamination,
-            device=device,
-            warm_start=warm_start,
-            random_state=random_state,
-            verbose=verbose,
-        )
+        super().__init__(**inherited)
         self.hidden_layer_sizes = hidden_layer_sizes
         self.latent_dim = latent_dim
         self.activation = activation
+        self.batch_norm = batch_norm
+        self.input_shape = input_shape
+        self.channels = channels
         self.network = network
         self.pretrain = pretrain
         self.pretrain_max_iter = pretrain_max_iter
@@ -124,15 +111,46 @@ class AutoencodingDetector(TransformerMixin, DeepDetector):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_layer_sizes("hidden_layer_sizes", self.hidden_layer_sizes)
+        check_layer_sizes("channels", self.channels)
+        if self.input_shape is not None:
+            check_layer_sizes("input_shape", self.input_shape)
+            if len(self.input_shape) not in (2, 3):
+                raise ValueError(
+                    f"input_shape={self.input_shape!r} must be (channels, height, width) for images or "
+                    "(channels, length) for series."
+                )
 
     def _build_autoencoder(self, n_features: int) -> nn.Module:
         return build_autoencoder(
-            self.network,
-            n_features,
-            lambda: mlp_autoencoder(
-                n_features, self.hidden_layer_sizes, self.latent_dim, self.activation
-            ),
+            self.network, n_features, partial(self._default_autoencoder, n_features)
         )
+
+    def _build_encoder(self, n_features: int) -> tuple[nn.Module, nn.Module | None]:
+        """Return the encoder, and the autoencoder that it belongs to if that is to be trained first."""
+        if self.pretrain is not None:
+            autoencoder = self._build_autoencoder(n_features)
+            return autoencoder.encoder, autoencoder
+        default = partial(self._default_autoencoder, n_features)
+        return build_encoder(self.network, n_features, lambda: default().encoder), None
+
+    def _default_autoencoder(self, n_features: int) -> nn.Module:
+        options = {
+            "hidden_layer_sizes": self.hidden_layer_sizes,
+            "latent_dim": self.latent_dim,
+            "activation": self.activation,
+            "bias": self._bias,
+            "batch_norm": self.batch_norm,
+        }
+        if self.input_shape is None:
+            return mlp_autoencoder(n_features, **options)
+        if math.prod(self.input_shape) != n_features:
+            raise ValueError(
+                f"X has {n_features} features, but input_shape={tuple(self.input_shape)} holds "
+                f"{math.prod(self.input_shape)}: rows are flattened images or series of that shape."
+            )
+        from anomaly_estimators.nn.conv import conv_autoencoder
+
+        return conv_autoencoder(self.input_shape, self.channels, **options)
 
     def _pretraining_phases(self, autoencoder: nn.Module, *, fine_tune: bool) -> list[Phase]:
         return autoencoder_phases(
@@ -142,6 +160,12 @@ class AutoencodingDetector(TransformerMixin, DeepDetector):
             corruption=self.corruption,
             fine_tune=fine_tune,
         )
+
+    def _encoder_pretraining(self, autoencoder: nn.Module | None) -> list[Phase]:
+        """Phases for what :meth:`_build_encoder` returned; none once the autoencoder was dropped."""
+        if autoencoder is None:
+            return []
+        return self._pretraining_phases(autoencoder, fine_tune=True)
 
     def transform(self, X) -> np.ndarray:
         """Represent rows by the trained network.
@@ -189,6 +213,15 @@ class AutoencodingDetector(TransformerMixin, DeepDetector):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def code_width(encoder: nn.Module, n_features: int) -> int:
+    """Width of the codes that an encoder makes of rows."""
+    training = encoder.training
+    with torch.no_grad():
+        width = encoder.eval()(torch.zeros(2, n_features)).shape[1]
+    encoder.train(training)
+    return width
 
 
 def check_layer_sizes(name: str, value) -> None:

@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from anomaly_estimators._docstrings import inherit_entries
+from anomaly_estimators._signatures import inherit_parameters
 from anomaly_estimators.labels import read_labels
 
 __all__ = ["OutlierDetector", "threshold"]
@@ -94,6 +95,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
+        inherit_parameters(cls)
         inherit_entries(cls)
 
     def __init__(self, *, contamination=0.1):
@@ -125,6 +127,8 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             self._check_parameters()
             X = self._validate_rows(X, reset=True)
             labels = read_labels(y, X) if self._uses_labels else None
+            if labels is not None:
+                self._check_labels(labels)
             self._fit(X, labels)
             scores = self._scores(X)
             self._check_scores(scores, X)
@@ -236,6 +240,14 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
 
     def _check_parameters(self) -> None:
         """Refuse parameters that do not go together, before any work is done."""
+
+    def _check_labels(self, labels: np.ndarray) -> None:
+        """Refuse labels from which nothing can be learned, before any work is done."""
+        if (labels < 0).all():
+            raise ValueError(
+                "All rows are labelled as known anomalies (y < 0), and none is left to tell what is "
+                "normal: add unlabelled rows (0) or known normal ones (+1)."
+            )
 
     def _check_scores(self, scores: np.ndarray, X: np.ndarray) -> None:
         """Warn if the scores of the training rows show that something went wrong."""

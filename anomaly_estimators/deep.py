@@ -44,6 +44,7 @@ class DeepDetector(OutlierDetector):
       the loss, a function of what the network returns for a batch, of the batch, and of its labels;
     - ``_module_score(module, X)``: the anomaly score of a batch, a tensor with one value a row;
     - ``_finish(X)``, if something is to be estimated on all training rows with the trained network;
+    - ``_trim(module)``, if parts of the network are of no use once it is trained;
 
     and inherits training, scaling, batches, devices, seeds, early stopping, weight averaging,
     checkpoints, progress, guards, thresholds and persistence.
@@ -60,7 +61,8 @@ class DeepDetector(OutlierDetector):
         Rows in a mini-batch. "auto" takes a fiftieth of the rows, within 32 and 1024.
     learning_rate : float, default=1e-3
         Step size of the optimizer.
-    lr_schedule : {"constant", "cosine", "linear", "step", "warmup_cosine"} or callable, \
+    lr_schedule : {"constant", "cosine", "linear", "step", "two_phase", "warmup_cosine"} \
+            or callable, \
             default="constant"
         Factor on the learning rate, as a function of the share of the epochs that has passed.
     weight_decay : float, default=0.0
@@ -157,13 +159,13 @@ class DeepDetector(OutlierDetector):
         tol=1e-4,
         callbacks=None,
         checkpoint=None,
-        contamination=0.1,
         device="auto",
         warm_start=False,
         random_state=None,
         verbose=0,
+        **inherited,
     ):
-        super().__init__(contamination=contamination)
+        super().__init__(**inherited)
         self.scaler = scaler
         self.max_iter = max_iter
         self.batch_size = batch_size
@@ -200,6 +202,9 @@ class DeepDetector(OutlierDetector):
         """Return the anomaly scores of a batch, of shape (n,)."""
         raise NotImplementedError
 
+    def _trim(self, module: nn.Module) -> None:
+        """Drop from the trained network, in place, what no score needs."""
+
     def _finish(self, X: np.ndarray) -> None:
         """Estimate on all training rows what the scores need beside the trained weights."""
 
@@ -225,6 +230,7 @@ class DeepDetector(OutlierDetector):
         with isolated_randomness(0, torch.device("cpu")):
             self._check_shapes(weights)
             module = self._new_module(self._n_trained_features)
+        self._trim(module)
         module.load_state_dict(weights)
         self.net_ = self._make_net(module.eval(), device, batch_size)
         self.net_.history.extend(dict(row) for row in history)
@@ -233,6 +239,7 @@ class DeepDetector(OutlierDetector):
         """Refuse weights of another network, before memory is taken for that network."""
         with torch.device("meta"):
             module = self._new_module(self._n_trained_features)
+        self._trim(module)
         expected = {name: (tuple(t.shape), t.dtype) for name, t in module.state_dict().items()}
         found = {name: (tuple(t.shape), t.dtype) for name, t in weights.items()}
         for name in sorted(expected.keys() | found.keys()):
@@ -290,7 +297,11 @@ class DeepDetector(OutlierDetector):
                 net.history.extend(dict(row) for row in self.history_)
             automatic = automatic_max_iter(X.shape[0], net.batch_size)
             phases = [
-                replace(phase, max_iter=phase.max_iter or automatic)
+                replace(
+                    phase,
+                    max_iter=phase.max_iter or automatic,
+                    begin=None if warm else phase.begin,
+                )
                 for phase in self._phases(net.module_)
                 if phase.main or not warm
             ]
@@ -311,6 +322,7 @@ class DeepDetector(OutlierDetector):
         del datasets
         net.module_.eval()
         warn_if_unmoved(net.module_, initial)
+        self._trim(net.module_)
         self.scaler_ = scaler
         self.net_ = net
         self._n_trained_features = X.shape[1]

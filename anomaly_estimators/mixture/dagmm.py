@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from anomaly_estimators.autoencoding import AutoencodingDetector, check_layer_sizes
+from anomaly_estimators.autoencoding import AutoencodingDetector, check_layer_sizes, code_width
 from anomaly_estimators.functional.mixture import (
     MixtureMoments,
     component_log_density,
@@ -216,71 +216,20 @@ class DAGMM(AutoencodingDetector):
     def __init__(
         self,
         *,
-        hidden_layer_sizes=(64, 32),
-        latent_dim=4,
         n_components=2,
         lambda1=0.1,
         lambda2=0.005,
-        activation="tanh",
         objective="energy",
         reconstruction_features=("euclidean",),
         estimation_layer_sizes=(10,),
         estimation_network=None,
         dropout=0.5,
         reconstruction_weight=1.0,
-        network=None,
-        pretrain=None,
-        pretrain_max_iter=None,
-        corruption=0.1,
         freeze_codes=False,
-        scaler="standard",
-        max_iter=None,
-        batch_size="auto",
-        learning_rate=1e-3,
-        lr_schedule="constant",
-        weight_decay=0.0,
-        optimizer="adam",
-        ema_decay=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        callbacks=None,
-        checkpoint=None,
-        contamination=0.1,
-        device="auto",
-        warm_start=False,
-        random_state=None,
-        verbose=0,
+        latent_dim=4,
+        **inherited,
     ):
-        super().__init__(
-            hidden_layer_sizes=hidden_layer_sizes,
-            latent_dim=latent_dim,
-            activation=activation,
-            network=network,
-            pretrain=pretrain,
-            pretrain_max_iter=pretrain_max_iter,
-            corruption=corruption,
-            scaler=scaler,
-            max_iter=max_iter,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            lr_schedule=lr_schedule,
-            weight_decay=weight_decay,
-            optimizer=optimizer,
-            ema_decay=ema_decay,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            tol=tol,
-            callbacks=callbacks,
-            checkpoint=checkpoint,
-            contamination=contamination,
-            device=device,
-            warm_start=warm_start,
-            random_state=random_state,
-            verbose=verbose,
-        )
+        super().__init__(latent_dim=latent_dim, **inherited)
         self.n_components = n_components
         self.lambda1 = lambda1
         self.lambda2 = lambda2
@@ -314,10 +263,7 @@ class DAGMM(AutoencodingDetector):
     def _build_module(self, n_features: int) -> nn.Module:
         autoencoder = self._build_autoencoder(n_features)
         features = [RECONSTRUCTION_FEATURES.get(f, f) for f in self.reconstruction_features]
-        with torch.no_grad():
-            code, _ = autoencoder.eval()(torch.zeros(2, n_features))
-        autoencoder.train()
-        width = code.shape[1] + len(features)
+        width = code_width(autoencoder.encoder, n_features) + len(features)
         head = MixtureHead(
             width,
             self.n_components,

@@ -51,6 +51,9 @@ def mlp_autoencoder(
     hidden_layer_sizes: Sequence[int],
     latent_dim: int,
     activation: str = "tanh",
+    *,
+    bias: bool = True,
+    batch_norm: bool = False,
 ) -> AutoencoderNetwork:
     """Fully connected autoencoder whose decoder mirrors its encoder.
 
@@ -64,6 +67,10 @@ def mlp_autoencoder(
         Width of the code.
     activation : str, default="tanh"
         Activation of the hidden layers. Code and reconstruction have none.
+    bias : bool, default=True
+        Whether the layers have bias terms.
+    batch_norm : bool, default=False
+        Whether the hidden layers are followed by batch normalisation without affine terms.
 
     Returns
     -------
@@ -75,4 +82,5 @@ def mlp_autoencoder(
     Linear(in_features=1, out_features=4, bias=True)
     """
     sizes = [n_features, *hidden_layer_sizes, latent_dim]
-    return AutoencoderNetwork(MLP(sizes, activation), MLP(sizes[::-1], activation))
+    options = {"activation": activation, "bias": bias, "batch_norm": batch_norm}
+    return AutoencoderNetwork(MLP(sizes, **options), MLP(sizes[::-1], **options))

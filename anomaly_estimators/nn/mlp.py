@@ -1,9 +1,12 @@
 """Fully connected networks."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 from torch import nn
+
+from anomaly_estimators.nn.normalisation import BatchNorm
 
 __all__ = ["ACTIVATIONS", "MLP", "initialise"]
 
@@ -12,7 +15,7 @@ ACTIVATIONS = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
     "identity": nn.Identity,
-    "leaky_relu": nn.LeakyReLU,
+    "leaky_relu": partial(nn.LeakyReLU, 0.1),
     "relu": nn.ReLU,
     "sigmoid": nn.Sigmoid,
     "silu": nn.SiLU,
@@ -66,6 +69,9 @@ class MLP(nn.Sequential):
         Probability with which an output of a hidden layer is dropped in training.
     bias : bool, default=True
         Whether the layers have bias terms.
+    batch_norm : bool, default=False
+        Whether the outputs of the hidden layers are normalised before the activation (Ioffe &
+        Szegedy 2015), without the affine terms, which would bring a bias back in.
 
     Examples
     --------
@@ -86,11 +92,14 @@ class MLP(nn.Sequential):
         *,
         dropout: float = 0.0,
         bias: bool = True,
+        batch_norm: bool = False,
     ):
         layers: list[nn.Module] = []
         for depth, (n_in, n_out) in enumerate(pairwise(sizes), start=1):
             layers.append(nn.Linear(n_in, n_out, bias=bias))
             if depth < len(sizes) - 1:
+                if batch_norm:
+                    layers.append(BatchNorm(n_out, affine=False))
                 layers.append(ACTIVATIONS[activation]())
                 if dropout:
                     layers.append(nn.Dropout(dropout))

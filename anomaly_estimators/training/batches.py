@@ -13,6 +13,7 @@ __all__ = [
     "StreamedBatches",
     "automatic_batch_size",
     "automatic_max_iter",
+    "balanced_order",
     "batch_bounds",
     "make_batches",
 ]
@@ -64,6 +65,42 @@ def batch_bounds(n_rows: int, batch_size: int) -> list[int]:
     return bounds
 
 
+def balanced_order(labels: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return a random order in which every kind of label is spread evenly.
+
+    Any stretch of it, and so any batch, has the kinds in the proportion that they have in the
+    whole, up to one row: a loss that averages over a batch then is that of the whole set with
+    little noise, although labelled rows are few. Rows of one kind are merely shuffled.
+
+    Parameters
+    ----------
+    labels : Tensor of shape (n,)
+        On the CPU.
+    generator : torch.Generator or None
+        ``None`` keeps the order as it is.
+
+    Examples
+    --------
+    >>> labels = torch.tensor([0, 0, 0, 0, 0, 0, -1, -1])
+    >>> order = balanced_order(labels, torch.Generator().manual_seed(0))
+    >>> labels[order[:4]].sum(), labels[order[4:]].sum()
+    (tensor(-1), tensor(-1))
+    """
+    if generator is None:
+        return torch.arange(len(labels))
+    order = torch.randperm(len(labels), generator=generator)
+    if len(labels) == 0 or bool((labels == labels[0]).all()):
+        return order
+    shuffled = labels[order]
+    place = torch.empty(len(labels), dtype=torch.float64)
+    for kind in shuffled.unique():
+        rows = torch.nonzero(shuffled == kind).squeeze(1)
+        # Every row has its own stretch of [0, 1), and its place in it is the same for all of a kind.
+        jitter = torch.rand((), generator=generator, dtype=torch.float64)
+        place[rows] = (torch.arange(len(rows), dtype=torch.float64) + jitter) / len(rows)
+    return order[place.argsort(stable=True)]
+
+
 class ResidentBatches:
     """Iterator over a data set that lies on the device as a whole.
 
@@ -73,7 +110,7 @@ class ResidentBatches:
         Rows and labels.
     batch_size : int
     generator : torch.Generator or None
-        Shuffles the rows anew in every pass; ``None`` keeps their order.
+        Shuffles the rows anew in every pass, see :func:`balanced_order`; ``None`` keeps their order.
     """
 
     def __init__(self, dataset, batch_size: int, generator: torch.Generator | None = None):
@@ -81,6 +118,7 @@ class ResidentBatches:
         self.batch_size = batch_size
         self.generator = generator
         self.bounds = batch_bounds(len(self.X), batch_size)
+        self.labels = self.y.cpu() if generator is not None else None
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -91,7 +129,7 @@ class ResidentBatches:
             for start, stop in bounds:
                 yield self.X[start:stop], self.y[start:stop]
             return
-        order = torch.randperm(len(self.X), generator=self.generator).to(self.X.device)
+        order = balanced_order(self.labels, self.generator).to(self.X.device)
         for start, stop in bounds:
             rows = order[start:stop]
             yield self.X.index_select(0, rows), self.y.index_select(0, rows)
@@ -148,11 +186,7 @@ class StreamedBatches:
             n_whole -= self.batch_size  # never leave one row alone
         rows = np.concatenate(waiting)
         X, y = self.dataset.read(rows)
-        permutation = (
-            torch.randperm(n_rows, generator=self.generator)
-            if self.generator is not None
-            else torch.arange(n_rows)
-        )
+        permutation = balanced_order(y, self.generator)
         bounds = batch_bounds(n_whole, self.batch_size)
         for start, stop in zip(bounds, bounds[1:], strict=False):
             take = permutation[start:stop]

@@ -196,9 +196,12 @@ def run_phases(
             if resume and number < resume["phase"]:
                 continue
             run.phase_number = number
+            resumed = resume and number == resume["phase"]
+            if phase.begin and not resumed:
+                _prepare(phase, net, dataset)
             run.begin_phase(phase)
             _begin_training(net, dataset)
-            if resume and number == resume["phase"]:
+            if resumed:
                 run.load_state_dict(resume)
             if options.progress:
                 options.progress.begin_phase(net, run.epoch)
@@ -230,6 +233,13 @@ def run_phases(
     if run.checkpointer and complete:
         run.checkpointer.discard()
     return complete
+
+
+@torch.no_grad()
+def _prepare(phase: Phase, net: DetectorNet, dataset) -> None:
+    """Let a phase look at the training rows before it begins."""
+    (phase.module or net.module_).eval()
+    phase.begin(make_batches(dataset, net.batch_size))
 
 
 def _plain(value):

@@ -1,6 +1,6 @@
 """A training run as a list of phases over one module."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,11 @@ class Phase:
     main : bool, default=True
         False for pre-training, which a warm start leaves out, and which neither early stopping nor
         weight averaging touches.
+    begin : callable, default=None
+        ``begin(batches)``, called before the first epoch with the training rows and their labels,
+        batch by batch in their order, to set what the loss needs beside the weights: a centre, say.
+        The module is in evaluation mode, without gradients. A warm start leaves it out: there the
+        method goes on with what it has.
     """
 
     name: str
@@ -38,3 +43,4 @@ class Phase:
     module: nn.Module | None = None
     learning_rate: float | None = None
     main: bool = True
+    begin: Callable[[Iterable[tuple[Tensor, Tensor]]], None] | None = None

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-__all__ = ["SCHEDULES", "constant", "cosine", "linear", "step", "warmup_cosine"]
+__all__ = ["SCHEDULES", "constant", "cosine", "linear", "step", "two_phase", "warmup_cosine"]
 
 
 def constant(progress: float) -> float:
@@ -50,6 +50,17 @@ def step(progress: float) -> float:
     return 1.0 if progress < 2.0 / 3.0 else 0.1
 
 
+def two_phase(progress: float) -> float:
+    """Return 1 for the first third, then a tenth: Deep SAD's searching and fine-tuning.
+
+    Examples
+    --------
+    >>> two_phase(0.3), two_phase(0.4)
+    (1.0, 0.1)
+    """
+    return 1.0 if progress < 1.0 / 3.0 else 0.1
+
+
 def warmup_cosine(progress: float, *, warmup: float = 0.05) -> float:
     """Rise linearly over the first ``warmup`` share, then fall along half a cosine.
 
@@ -69,5 +80,6 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": cosine,
     "linear": linear,
     "step": step,
+    "two_phase": two_phase,
     "warmup_cosine": warmup_cosine,
 }

@@ -1,0 +1,1 @@
+"""Detectors that learn to tell known anomalies from the rest."""

@@ -1,0 +1,1 @@
+"""Detectors that describe the normal rows by a small region."""
