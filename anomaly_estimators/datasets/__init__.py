@@ -1,11 +1,14 @@
 """Benchmark sets of anomaly detection: fetchers, and the protocols that split them.
 
-Every fetcher returns +1 for normal rows and -1 for anomalies. Files are taken from the folder that
+The fetchers of tables return +1 for normal rows and -1 for anomalies, those of images the classes,
+from which `anomaly_estimators.model_selection` makes scenarios. Files are taken from the folder that
 the environment variable ``ANOMALY_ESTIMATORS_DATA`` names, then from the cache, else downloaded;
 each is checked against its SHA-256.
 """
 
+from ._cifar10 import fetch_cifar10
 from ._kddcup99 import fetch_kddcup99
+from ._mnist import fetch_fashion_mnist, fetch_mnist
 from ._odds import (
     fetch_arrhythmia,
     fetch_cardio,
@@ -25,9 +28,12 @@ __all__ = [
     "data_files",
     "fetch_arrhythmia",
     "fetch_cardio",
+    "fetch_cifar10",
     "fetch_cover",
+    "fetch_fashion_mnist",
     "fetch_kddcup99",
     "fetch_mammography",
+    "fetch_mnist",
     "fetch_odds",
     "fetch_satellite",
     "fetch_satimage2",

@@ -9,12 +9,14 @@ from sklearn.utils import Bunch
 from ._fetch import import_optional
 
 
-def check_dtype(dtype: DTypeLike) -> np.dtype:
+def check_dtype(dtype: DTypeLike, *, pixels: bool = False) -> np.dtype:
     """The dtype as NumPy's own, or an error that names the ones that can hold the data."""
     dtype = np.dtype(dtype)
-    # Half precision overflows: byte counts and clinical values exceed 65504.
-    if dtype not in (np.float32, np.float64):
-        raise ValueError(f"dtype must be numpy.float32 or numpy.float64, got {dtype}")
+    # Half precision overflows: byte counts and clinical values exceed 65504. Bytes hold pixels only.
+    allowed = (*((np.uint8,) if pixels else ()), np.float32, np.float64)
+    if dtype not in allowed:
+        *others, last = (f"numpy.{kind.__name__}" for kind in allowed)
+        raise ValueError(f"dtype must be {', '.join(others)} or {last}, got {dtype}")
     return dtype
 
 
@@ -30,6 +32,7 @@ def as_bunch(
     *,
     name: str,
     feature_names: list[str],
+    target_names: tuple[str, ...] = ("anomaly", "normal"),
     return_X_y: bool,
     as_frame: bool,
     **details,
@@ -50,7 +53,7 @@ def as_bunch(
         target=target,
         frame=frame,
         feature_names=feature_names,
-        target_names=np.array(["anomaly", "normal"]),
+        target_names=np.array(target_names),
         DESCR=(files(__package__) / "descr" / f"{name}.rst").read_text(encoding="utf-8"),
         **details,
     )

@@ -40,6 +40,17 @@ def local_file(file: DataFile) -> Path | None:
     return Path(folder).expanduser() / file.path if folder else None
 
 
+def is_at_hand(file: DataFile, data_home: str | os.PathLike | None) -> bool:
+    """Whether the user's own folder or the cache has a file of this name; it is not verified."""
+    local = local_file(file)
+    if local is not None and local.is_file():
+        return True
+    try:
+        return (cache_folder(data_home, file.name) / file.filename).is_file()
+    except OSError:  # There is no cache, and none can be made.
+        return False
+
+
 def locate(
     file: DataFile,
     *,
@@ -73,8 +84,9 @@ def locate(
         if found != file.sha256:
             raise OSError(
                 f"{local} is not the published file: its sha256 is {found}, expected "
-                f"{file.sha256}. Replace it with the file from {_join(file.addresses)}, or unset "
-                f"{DATA_VARIABLE} to download it."
+                f"{file.sha256}. Replace it with the file from "
+                f"{_join(file.addresses) or 'which it was copied'}, or unset {DATA_VARIABLE}"
+                f"{' to download it' if file.addresses else ''}."
             )
         return local
 
@@ -87,6 +99,8 @@ def locate(
         problem = f"{cached} is corrupt (sha256 {found})"
     if local is not None:
         problem = f"{DATA_VARIABLE} is set, but there is no {local}; {problem}"
+    if not file.addresses:
+        raise OSError(f"{problem}. {_by_hand(file, cached)}")
     if not download_if_missing:
         raise OSError(f"{problem}; download_if_missing=False. {_by_hand(file, cached)}")
     return _download(file, cached, problem)
@@ -116,8 +130,12 @@ def _download(file: DataFile, target: Path, problem: str) -> Path:
 
 
 def _by_hand(file: DataFile, cached: Path) -> str:
+    if file.addresses:
+        cure = f"Download {_join(file.addresses)}"
+    else:
+        cure = f"{file.filename} is not published: copy it"
     return (
-        f"Download {_join(file.addresses)} to {cached} (sha256 {file.sha256}), or let the "
+        f"{cure} to {cached} (sha256 {file.sha256}), or let the "
         f"environment variable {DATA_VARIABLE} name a folder that holds {file.path}."
     )
 

@@ -16,15 +16,18 @@ class DataFile:
     filename : str
         Name of the file.
     addresses : tuple of str
-        Where the file is published; they are tried in this order.
+        Where the file is published; they are tried in this order. Empty where nobody publishes the
+        file, so that only the user's own folder can hold it.
     sha256 : str
         SHA-256 of the file, in hexadecimal.
     n_samples : int
         Number of rows.
-    n_features : int
-        Number of features that the fetcher returns, after one-hot encoding.
-    n_anomalies : int
-        Number of anomalous rows.
+    n_features : int or None
+        Number of features that the fetcher returns, after one-hot encoding; None for a file that
+        holds the classes of another file's rows.
+    n_anomalies : int or None, default=None
+        Number of anomalous rows; None where the rows have classes and a scenario makes some of
+        them the anomalies.
 
     See Also
     --------
@@ -42,8 +45,8 @@ class DataFile:
     addresses: tuple[str, ...]
     sha256: str
     n_samples: int
-    n_features: int
-    n_anomalies: int
+    n_features: int | None
+    n_anomalies: int | None = None
 
     @property
     def path(self) -> str:
@@ -145,6 +148,68 @@ ODDS = (
 )
 
 
+def _idx_files(
+    name: str, bases: tuple[str, ...], checksums: tuple[str, str, str, str]
+) -> tuple[DataFile, ...]:
+    """The four files of a set in the layout of MNIST: images and labels to train, then to test."""
+    files = zip(("train", "t10k"), (60_000, 10_000), (checksums[:2], checksums[2:]), strict=True)
+    return tuple(
+        DataFile(
+            name, filename, tuple(base + filename for base in bases), sha256, n_samples, n_features
+        )
+        for part, n_samples, pair in files
+        for filename, sha256, n_features in (
+            (f"{part}-images-idx3-ubyte.gz", pair[0], 784),
+            (f"{part}-labels-idx1-ubyte.gz", pair[1], None),
+        )
+    )
+
+
+MNIST = _idx_files(
+    "mnist",
+    (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    ),
+    (
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    ),
+)
+
+FASHION_MNIST = _idx_files(
+    "fashion_mnist",
+    ("https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",),
+    (
+        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    ),
+)
+
+# Of the publisher's archives, the one of plain bytes: the one for Python holds pickles.
+CIFAR10 = DataFile(
+    name="cifar10",
+    filename="cifar-10-binary.tar.gz",
+    addresses=("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
+    sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    n_samples=60_000,
+    n_features=3_072,
+)
+
+CIFAR10_REDUCED = DataFile(
+    name="cifar10",
+    filename="cifar10_subset.npz",
+    addresses=(),
+    sha256="384ec0a63830fab3206a579f10cb9443662ef4f0a883238e762de3c956b7cf19",
+    n_samples=15_000,
+    n_features=3_072,
+)
+
+
 def data_files() -> tuple[DataFile, ...]:
     """List the files that the fetchers read, with addresses, checksums and sizes.
 
@@ -152,12 +217,14 @@ def data_files() -> tuple[DataFile, ...]:
     -------
     files : tuple of DataFile
         One entry a file; every entry is immutable and has the attributes ``name``, ``filename``,
-        ``addresses``, ``sha256``, ``n_samples``, ``n_features``, ``n_anomalies`` and ``path``.
+        ``addresses``, ``sha256``, ``n_samples``, ``n_features``, ``n_anomalies`` and ``path``. A
+        set may have several files.
 
     See Also
     --------
     fetch_kddcup99 : The set of the first entry.
-    fetch_odds : The sets of the other entries.
+    fetch_odds : The tables.
+    fetch_mnist, fetch_fashion_mnist, fetch_cifar10 : The images.
 
     Notes
     -----
@@ -172,4 +239,4 @@ def data_files() -> tuple[DataFile, ...]:
     kddcup99/kddcup.data_10_percent.gz 494021 120 97278
     thyroid/thyroid.mat 3772 6 93
     """
-    return (KDDCUP99, *ODDS)
+    return (KDDCUP99, *ODDS, *MNIST, *FASHION_MNIST, CIFAR10, CIFAR10_REDUCED)

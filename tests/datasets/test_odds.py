@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 from anomaly_estimators import datasets
-from anomaly_estimators.datasets import data_files, fetch_odds
+from anomaly_estimators.datasets import fetch_odds
+from anomaly_estimators.datasets._registry import ODDS
 from tests._data import require_data
-
-ODDS = data_files()[1:]
 
 
 def named_fetcher(file):
