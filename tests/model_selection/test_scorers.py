@@ -12,14 +12,22 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from anomaly_estimators.metrics import f1_at_ratio
+from anomaly_estimators.metrics import f1_at_ratio, precision_at_n
 from anomaly_estimators.model_selection import (
     average_precision_scorer,
     f1_at_ratio_scorer,
+    precision_at_n_scorer,
     roc_auc_scorer,
 )
 
-SCORERS = [roc_auc_scorer, average_precision_scorer, f1_at_ratio_scorer(), f1_at_ratio_scorer(0.3)]
+SCORERS = [
+    roc_auc_scorer,
+    average_precision_scorer,
+    f1_at_ratio_scorer(),
+    f1_at_ratio_scorer(0.3),
+    precision_at_n_scorer(),
+    precision_at_n_scorer(7),
+]
 
 
 class FirstColumn(OutlierMixin, BaseEstimator):
@@ -52,6 +60,8 @@ def test_values(rows):
     assert average_precision_scorer(detector, X, y) == average_precision_score(anomaly, abnormality)
     assert f1_at_ratio_scorer()(detector, X, y) == f1_at_ratio(y, X[:, 0])
     assert f1_at_ratio_scorer(0.3)(detector, X, y) == f1_at_ratio(y, X[:, 0], 0.3)
+    assert precision_at_n_scorer()(detector, X, y) == precision_at_n(y, X[:, 0]) < 1
+    assert precision_at_n_scorer(60)(detector, X, y) == precision_at_n(y, X[:, 0], 60) < 1
 
 
 @pytest.mark.parametrize("scorer", SCORERS, ids=repr)
@@ -113,6 +123,7 @@ def test_pickle_and_clone(scorer, rows):
 def test_repr():
     assert repr(roc_auc_scorer) == "roc_auc_scorer"
     assert repr(f1_at_ratio_scorer(ratio=0.2)) == "f1_at_ratio_scorer(ratio=0.2)"
+    assert repr(precision_at_n_scorer(np.int64(9))) == "precision_at_n_scorer(n=9)"
 
 
 @pytest.mark.parametrize("scorer", SCORERS, ids=repr)
@@ -122,6 +133,8 @@ def test_bad_input(scorer, rows):
         scorer(NearestNeighbors().fit(X), X, y)
     with pytest.raises(ValueError, match="give y"):
         scorer(FirstColumn().fit(X), X, None)
+    with pytest.raises(ValueError, match="give y"):
+        scorer(FirstColumn().fit(X), X)
     X[0, 0] = np.nan
     with pytest.raises(ValueError, match="score NaN"):
         scorer(FirstColumn().fit(X), X, y)
@@ -131,3 +144,16 @@ def test_bad_input(scorer, rows):
 def test_bad_ratio_is_found_at_once(ratio):
     with pytest.raises(ValueError, match="ratio must be above 0"):
         f1_at_ratio_scorer(ratio)
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, "3"])
+def test_bad_n_is_found_at_once(n):
+    with pytest.raises(ValueError, match="n must be None or an integer of at least 1"):
+        precision_at_n_scorer(n)
+
+
+def test_n_beyond_the_labelled_rows(rows):
+    X, y = rows
+    y = np.where(np.arange(200) < 20, y, 0)
+    with pytest.raises(ValueError, match="the 20 labelled rows, got 21"):
+        precision_at_n_scorer(21)(FirstColumn().fit(X), X, y)
