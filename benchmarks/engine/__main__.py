@@ -76,10 +76,12 @@ def paired(a, b, n_pairs: int) -> dict:
 
 
 def measure(case: str, n_pairs: int) -> list[dict]:
-    from anomaly_estimators import DAGMM, Autoencoder
+    from anomaly_estimators import DAGMM, Autoencoder, DeepSAD
 
     n, d, sizes, batch_size, max_iter = CASES[case]
     X = rows(n, d)
+    y = np.zeros(n, dtype=np.int8)
+    y[:: n // 100] = -1  # a hundred known anomalies
     arguments = (sizes, batch_size, max_iter)
     detector = make(Autoencoder, *arguments).fit(X)
     network = bare.fit(X, *arguments)
@@ -100,6 +102,12 @@ def measure(case: str, n_pairs: int) -> list[dict]:
             lambda: make(DAGMM, *arguments).fit(X),
             lambda: make(Autoencoder, *arguments).fit(X),
             max_iter,
+        ),
+        (
+            "Deep SAD fit, pre-training included",
+            lambda: make(DeepSAD, *arguments).fit(X, y),
+            lambda: bare.fit_deep_sad(X, y, *arguments),
+            2 * max_iter,
         ),
     ):
         figures = paired(a, b, n_pairs)

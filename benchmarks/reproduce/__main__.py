@@ -3,6 +3,8 @@
 import argparse
 
 from benchmarks.reproduce import dagmm, dagmm_jumps
+from benchmarks.reproduce.deep_sad import jobs as deep_sad
+from benchmarks.reproduce.deep_sad.methods import METHODS
 from benchmarks.reproduce.runner import RESULTS, run_jobs
 
 
@@ -26,19 +28,60 @@ def main() -> None:
     command.add_argument("--jobs", type=int, default=1, help="processes at a time (default: 1)")
     command.add_argument("--results", default=RESULTS, help="folder of the CSV files")
     command.set_defaults(run=jumps)
+    command = papers.add_parser("deep-sad", help="tables 3 to 6 and figure 5 of Deep SAD")
+    command.add_argument(
+        "--tables", nargs="+", choices=deep_sad.TABLES, default=list(deep_sad.TABLES)
+    )
+    command.add_argument(
+        "--datasets", nargs="+", choices=deep_sad.DATASETS, default=list(deep_sad.DATASETS)
+    )
+    command.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    command.add_argument("--runs", type=int, default=10, help="seeds of table 6 (default: 10)")
+    command.add_argument(
+        "--setups",
+        type=int,
+        default=100,
+        help="how many of the 90 or 100 experiments of a scenario, evenly spread (default: all)",
+    )
+    command.add_argument("--jobs", type=int, default=1, help="processes at a time (default: 1)")
+    command.add_argument(
+        "--max-iter", type=int, help="fewer epochs than the paper's, to try it out"
+    )
+    command.add_argument("--results", default=RESULTS, help="folder of the CSV files")
+    command.set_defaults(run=deep_sad_tables)
     arguments = parser.parse_args()
     arguments.run(parser, arguments)
 
 
-def tables(parser, arguments) -> None:
-    """The paper's tables."""
+def refuse_trials(parser, arguments) -> None:
+    """Keep runs with other settings than the paper's out of the results."""
     if arguments.max_iter is not None and str(arguments.results) == str(RESULTS):
         parser.error("--max-iter is for trying out: name another folder by --results")
+
+
+def tables(parser, arguments) -> None:
+    """DAGMM's tables."""
+    refuse_trials(parser, arguments)
     listed = dagmm.jobs(arguments.tables, arguments.datasets, arguments.runs, arguments.max_iter)
     files = dagmm.result_files(arguments.results)
     run_jobs(listed, files, arguments.jobs)
     if {"table2", "table5"} <= set(arguments.tables):
         dagmm.share_runs(files)
+
+
+def deep_sad_tables(parser, arguments) -> None:
+    """Deep SAD's tables."""
+    refuse_trials(parser, arguments)
+    shorter = {} if arguments.max_iter is None else {"max_iter": arguments.max_iter}
+    listed = deep_sad.jobs(
+        arguments.tables,
+        arguments.datasets,
+        arguments.runs,
+        arguments.setups,
+        arguments.methods,
+        **shorter,
+    )
+    run_jobs(listed, deep_sad.result_files(arguments.results), arguments.jobs)
 
 
 def jumps(parser, arguments) -> None:

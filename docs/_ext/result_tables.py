@@ -6,7 +6,7 @@ makes one table of each. A file has one row a run. Its columns are told apart by
 - ``seed`` counts the runs;
 - ``paper`` or ``paper_<measure>`` hold the published figure, the same in every run of a group;
 - the columns in ``MEASURES``, and every ``<measure>`` that has a ``paper_<measure>``, are averaged;
-- ``note`` and the columns in ``SILENT`` are left out;
+- the columns in ``SILENT`` are left out: runs that differ in nothing else are averaged;
 - all others (``dataset``, ``method``, ...) say what was run; rows that agree in them are a group.
 
 Lines that start with ``#`` become the text above the table: how the file was made.
@@ -33,10 +33,11 @@ MEASURES = (
     "roc_auc",
     "average_precision",
     "auc",
+    "seconds",
     "fit_seconds",
     "score_seconds",
 )
-SILENT = ("seed", "note")
+SILENT = ("seed", "note", "normal_class", "known_classes")
 
 
 def read_results(path):
