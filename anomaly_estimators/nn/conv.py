@@ -128,12 +128,11 @@ class UpsampledConv2d(nn.Conv2d):
         kernel, bias = self.weight, self.bias
         for axis in self._doubled:
             kernel = _merge_weights(kernel, axis)
-        n_positions = 2 ** len(self._doubled)
         if bias is not None:
-            bias = bias.repeat_interleave(n_positions)
+            bias = bias.repeat_interleave(2 ** len(self._doubled))
         kernel = kernel.flatten(0, -4)
         padding = [length // 2 for length in kernel.shape[2:]]
-        maps = _interleave(F.conv2d(maps, kernel, bias, padding=padding), n_positions)
+        maps = _interleave(F.conv2d(maps, kernel, bias, padding=padding), self._doubled)
         height, width = self.size
         return maps[..., :height, :width]
 
@@ -164,11 +163,13 @@ def _merge_weights(kernel: Tensor, axis: int) -> Tensor:
     return torch.stack((sums[..., 1::2], sums[..., ::2]), dim=1).transpose(axis, -1)
 
 
-def _interleave(maps: Tensor, n_positions: int) -> Tensor:
-    """Put the positions, neighbouring channels, next to one another in the map."""
-    if n_positions == 4:
+def _interleave(maps: Tensor, axes: list[int]) -> Tensor:
+    """Put the positions, neighbouring channels, next to one another along the axes."""
+    if len(axes) == 2:
         return F.pixel_shuffle(maps, 2)
-    return maps.unflatten(1, (-1, 2)).movedim(2, -1).flatten(-2)
+    for axis in axes:
+        maps = maps.unflatten(1, (-1, 2)).movedim(2, axis).flatten(axis - 1, axis)
+    return maps
 
 
 class ConvEncoder(nn.Module):
@@ -469,7 +470,7 @@ def _map_shapes(input_shape: Sequence[int], channels: Sequence[int]) -> list[tup
     n_channels, *lengths = map(int, input_shape)
     most = min(lengths).bit_length() - 1
     if len(channels) > most:
-        cure = f"give at most {most} channels" if most else "use a fully connected network"
+        cure = f"give channels at most {most} long" if most else "use a fully connected network"
         if lengths[0] == 1 and len(lengths) == 2:
             cure = f"a series is given as ({n_channels}, {lengths[1]})"
         raise ValueError(
