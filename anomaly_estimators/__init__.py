@@ -17,7 +17,10 @@ _PUBLIC = {
     "DeepDetector": "anomaly_estimators.deep",
     "DeepSAD": "anomaly_estimators.one_class.deep_sad",
     "DeepSVDD": "anomaly_estimators.one_class.deep_svdd",
+    "KDE": "anomaly_estimators.density.kde",
     "OutlierDetector": "anomaly_estimators.base",
+    "SSAD": "anomaly_estimators.one_class.ssad",
+    "SSDGM": "anomaly_estimators.variational.ssdgm",
     "load": "anomaly_estimators.persistence",
     "save": "anomaly_estimators.persistence",
 }

@@ -1,0 +1,1 @@
+"""Detectors that fit a latent variable model by variational inference."""
