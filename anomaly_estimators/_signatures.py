@@ -1,6 +1,7 @@
 """Constructors of classes that share parameters: every default is written once."""
 
 import inspect
+from collections.abc import Callable
 
 __all__ = ["inherit_parameters"]
 
@@ -32,16 +33,33 @@ def inherit_parameters(cls: type) -> None:
     <Signature (*, eta=1.0, rate=0.1, seed=0)>
     """
     init = cls.__dict__.get("__init__")
-    if init is None:
+    if init is None or not _passes_on(_own_parameters(init)):
         return
-    own = dict(inspect.signature(init).parameters)
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values()):
-        return
-    inherited = inspect.signature(super(cls, cls).__init__).parameters
-    first = [
-        parameter
-        for name, parameter in own.items()
-        if name == "self" or (name not in inherited and parameter.kind is parameter.KEYWORD_ONLY)
-    ]
-    rest = [own.get(name, parameter) for name, parameter in inherited.items() if name != "self"]
-    init.__signature__ = inspect.Signature([*first, *rest])
+    # By the order in which the constructors will call one another, which another base can change.
+    chain = []
+    for base in cls.__mro__:
+        if base is not object and "__init__" in base.__dict__:
+            chain.append(_own_parameters(base.__dict__["__init__"]))
+            if not _passes_on(chain[-1]):
+                break
+    init._own_parameters = chain[0]
+    shown: dict[str, inspect.Parameter] = {}
+    for own in reversed(chain):
+        named = {
+            name: parameter.replace(kind=parameter.KEYWORD_ONLY)
+            for name, parameter in [*own.items()][1:]
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        }
+        new = {name: parameter for name, parameter in named.items() if name not in shown}
+        shown = {**new, **shown, **{name: named[name] for name in shown if name in named}}
+    init.__signature__ = inspect.Signature([next(iter(chain[0].values())), *shown.values()])
+
+
+def _own_parameters(init: Callable) -> dict[str, inspect.Parameter]:
+    """What a constructor is written with, before it is shown with more."""
+    known = getattr(init, "_own_parameters", None)
+    return dict(inspect.signature(init).parameters) if known is None else known
+
+
+def _passes_on(parameters: dict[str, inspect.Parameter]) -> bool:
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())

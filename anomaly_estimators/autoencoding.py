@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from anomaly_estimators.deep import DeepDetector
 from anomaly_estimators.nn.autoencoder import mlp_autoencoder
+from anomaly_estimators.nn.conv import conv_autoencoder
 from anomaly_estimators.nn.custom import build_autoencoder, build_encoder
 from anomaly_estimators.nn.mlp import ACTIVATIONS
 from anomaly_estimators.training.phases import Phase
@@ -148,8 +149,6 @@ class AutoencodingDetector(TransformerMixin, DeepDetector):
                 f"X has {n_features} features, but input_shape={tuple(self.input_shape)} holds "
                 f"{math.prod(self.input_shape)}: rows are flattened images or series of that shape."
             )
-        from anomaly_estimators.nn.conv import conv_autoencoder
-
         return conv_autoencoder(self.input_shape, self.channels, **options)
 
     def _pretraining_phases(self, autoencoder: nn.Module, *, fine_tune: bool) -> list[Phase]:
@@ -218,8 +217,10 @@ class AutoencodingDetector(TransformerMixin, DeepDetector):
 def code_width(encoder: nn.Module, n_features: int) -> int:
     """Width of the codes that an encoder makes of rows."""
     training = encoder.training
+    # An own network may lie on another device than where new tensors are made.
+    device = next((parameter.device for parameter in encoder.parameters()), None)
     with torch.no_grad():
-        width = encoder.eval()(torch.zeros(2, n_features)).shape[1]
+        width = encoder.eval()(torch.zeros(2, n_features, device=device)).shape[1]
     encoder.train(training)
     return width
 

@@ -2,13 +2,14 @@
 
 import inspect
 
+import numpy as np
 from sklearn.base import BaseEstimator
 
 import anomaly_estimators as ae
 
 # What has no network of its own to train.
 ABSTRACT = {"OutlierDetector", "DeepDetector"}
-# Settings that make an estimator small, where it has such a parameter.
+# Settings that make a network small, where it has such a parameter.
 SMALL = {
     "max_iter": 2,
     "hidden_layer_sizes": (4,),
@@ -29,10 +30,42 @@ def public_detectors() -> list[type]:
     return [cls for cls in public_classes() if cls.__name__ not in ABSTRACT]
 
 
+def deep_detectors() -> list[type]:
+    """The public detectors that train a network."""
+    return [cls for cls in public_detectors() if issubclass(cls, ae.DeepDetector)]
+
+
+def label_detectors() -> list[type]:
+    """The public detectors that learn from labels."""
+    return [cls for cls in public_detectors() if cls._uses_labels]
+
+
+def known(cls: type, **params) -> dict:
+    """Those of the parameters that a detector has."""
+    names = inspect.signature(cls).parameters
+    return {name: value for name, value in params.items() if name in names}
+
+
+def epochs(cls: type, n: int) -> dict:
+    """The parameter that trains a network for so long; none where there is no network."""
+    return {"max_iter": n} if issubclass(cls, ae.DeepDetector) else {}
+
+
 def small(cls: type, **params) -> BaseEstimator:
-    """Instance with a tiny network and a fixed seed."""
-    known = inspect.signature(cls).parameters
-    defaults = {name: value for name, value in SMALL.items() if name in known}
-    if "random_state" in known:
-        defaults["random_state"] = 0
-    return cls(**{**defaults, **params})
+    """Instance with a tiny network, if it has one, and a fixed seed."""
+    tiny = known(cls, **SMALL) if issubclass(cls, ae.DeepDetector) else {}
+    return cls(**{**tiny, **known(cls, random_state=0), **params})
+
+
+def labels(cls: type, n_rows: int) -> np.ndarray | None:
+    """Labels for a detector that learns from them: a tenth anomalies, a tenth normal."""
+    if not cls._uses_labels:
+        return None
+    kinds = np.zeros(n_rows)
+    kinds[::10], kinds[5::10] = -1, 1
+    return kinds
+
+
+def fitted(cls: type, X, **params) -> BaseEstimator:
+    """A small detector, fitted on rows and, where it learns from them, on labels."""
+    return small(cls, **params).fit(X, labels(cls, len(X)))

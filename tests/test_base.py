@@ -93,6 +93,12 @@ def test_score_that_is_not_finite_becomes_the_lowest_number(value, dtype):
     assert scores.dtype == dtype
 
 
+def test_rows_that_are_all_anomalies_tell_nothing():
+    with pytest.raises(ValueError, match=r"add unlabelled rows \(0\) or known normal ones"):
+        Distance().fit([[1.0], [2.0]], [-1, -1])
+    assert Distance().fit([[1.0], [2.0]], [-1, 0]).centre_ == 2.0
+
+
 def test_failed_fit_leaves_no_trace():
     detector = Distance()
     with pytest.raises(ValueError):

@@ -1,10 +1,15 @@
 """scikit-learn's own checks, over every public estimator; none is expected to fail."""
 
 import pytest
-from _public import public_detectors, small
+from _public import deep_detectors, known, public_detectors, small
 from sklearn.utils.estimator_checks import check_param_validation, parametrize_with_checks
 
-from anomaly_estimators import DAGMM, Autoencoder
+from anomaly_estimators import DAGMM, Autoencoder, DeepClassifier, DeepSAD, DeepSVDD
+
+# What the checks do not know to give: labels of anomalies.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:(No row is labelled|Labels are read by their sign):UserWarning"
+)
 
 VARIANTS = [
     DAGMM(
@@ -16,16 +21,18 @@ VARIANTS = [
     ),
     DAGMM(early_stopping=True, ema_decay=0.9, max_iter=5, scaler="minmax"),
     Autoencoder(pretrain="layerwise", pretrain_max_iter=1, max_iter=2, contamination="auto"),
+    DeepSVDD(objective="soft_boundary", nu=0.3, pretrain=None, max_iter=2),
+    DeepSAD(eta=10.0, batch_norm=False, pretrain="layerwise", pretrain_max_iter=1, max_iter=2),
+    DeepSAD(early_stopping=True, ema_decay=0.9, max_iter=5, pretrain_max_iter=1),
+    DeepClassifier(class_weight="balanced", pretrain="end_to_end", max_iter=2),
 ]
 
 
-@parametrize_with_checks(
-    [
-        *[cls() for cls in public_detectors()],
-        *[small(cls) for cls in public_detectors()],
-        *VARIANTS,
-    ]
-)
+# All other settings as they are. The checks themselves set max_iter=5 where it is not None.
+BRIEF = [cls(**known(cls, max_iter=5, pretrain_max_iter=5)) for cls in deep_detectors()]
+
+
+@parametrize_with_checks([*[small(cls) for cls in public_detectors()], *BRIEF, *VARIANTS])
 def test_scikit_learn_estimator(estimator, check):
     check(estimator)
 

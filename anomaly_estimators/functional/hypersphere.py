@@ -1,5 +1,6 @@
 """Deep SVDD and Deep SAD: objectives of codes around a centre, as functions of tensors."""
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -9,6 +10,7 @@ __all__ = [
     "ANOMALY_EPS",
     "CENTER_MARGIN",
     "hypersphere_center",
+    "mean_squared_distance",
     "one_class_loss",
     "optimal_radius",
     "semi_supervised_loss",
@@ -72,8 +74,8 @@ def one_class_loss(squared_distances: Tensor) -> Tensor:
 def optimal_radius(squared_distances: Tensor, nu: float) -> Tensor:
     """Squared radius that solves the soft-boundary objective for given codes.
 
-    The objective is piecewise linear in the squared radius, and least where a share nu of the rows
-    lies outside: at the (1 - nu)-quantile of the squared distances.
+    The objective is piecewise linear in the squared radius, and least at the smallest one that no
+    more than a share nu of the rows lies outside of.
 
     Parameters
     ----------
@@ -90,7 +92,10 @@ def optimal_radius(squared_distances: Tensor, nu: float) -> Tensor:
     >>> optimal_radius(torch.arange(5.0), 0.25)
     tensor(3.)
     """
-    return torch.quantile(squared_distances, 1.0 - nu)
+    n_rows = len(squared_distances)
+    # The smallest excess is rounding: 0.29 * 100 is 28.999999999999996.
+    n_outside = min(math.floor(nu * n_rows + 1e-9), n_rows - 1)
+    return squared_distances.sort().values[n_rows - 1 - n_outside]
 
 
 def soft_boundary_loss(squared_distances: Tensor, nu: float) -> Tensor:
@@ -116,8 +121,9 @@ def soft_boundary_loss(squared_distances: Tensor, nu: float) -> Tensor:
     >>> soft_boundary_loss(torch.tensor([0.0, 1.0, 2.0, 3.0, 8.0]), nu=0.25)
     tensor(7.)
     """
-    # No gradient through the radius: at its optimum, its part of the gradient vanishes.
-    radius = optimal_radius(squared_distances.detach(), nu)
+    # With its gradient: the radius is the distance of a row, which pays what the rows outside leave
+    # of the share nu. Where the batch has fewer than 1 / nu rows, that is all of it.
+    radius = optimal_radius(squared_distances, nu)
     return radius + torch.relu(squared_distances - radius).mean() / nu
 
 
@@ -166,7 +172,7 @@ def hypersphere_center(
     Parameters
     ----------
     codes : iterable of (Tensor of shape (n, d), Tensor of shape (n,))
-        Codes and labels, batch by batch; at least one row is no known anomaly.
+        Codes and labels, batch by batch. Codes that are not finite are left out too.
     margin : float, default=0.1
         Least absolute value of a coordinate.
 
@@ -187,10 +193,38 @@ def hypersphere_center(
     """
     total, n_rows = 0.0, 0
     for batch, labels in codes:
-        normal = (labels >= 0).unsqueeze(1)
-        # Selected by where, since a far anomaly may be infinite, which no factor of 0 removes.
-        total = total + torch.where(normal, batch.double(), 0.0).sum(dim=0)
-        n_rows += int(normal.sum())
-    center = total / n_rows
+        # An infinite code would move the centre out of reach of all the others.
+        counted = (labels >= 0) & batch.isfinite().all(dim=1)
+        # Selected by where, since no factor of 0 removes an infinite one.
+        total = total + torch.where(counted.unsqueeze(1), batch.double(), 0.0).sum(dim=0)
+        n_rows += int(counted.sum())
+    center = total / max(1, n_rows)
     side = torch.where(center < 0, -1.0, 1.0)
     return torch.where(center.abs() < margin, side * margin, center)
+
+
+def mean_squared_distance(squared_distances: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Mean of squared distances, known anomalies left out; 1 where it is 0.
+
+    Parameters
+    ----------
+    squared_distances : iterable of (Tensor of shape (n,), Tensor of shape (n,))
+        Squared distances and labels, batch by batch. Distances that are not finite are left out too.
+
+    Returns
+    -------
+    Tensor of shape (), dtype float64
+
+    Examples
+    --------
+    >>> distances = torch.tensor([1.0, 3.0, 99.0])
+    >>> mean_squared_distance([(distances, torch.tensor([0, 1, -1]))])
+    tensor(2., dtype=torch.float64)
+    """
+    total, n_rows = 0.0, 0
+    for batch, labels in squared_distances:
+        counted = (labels >= 0) & batch.isfinite()
+        total = total + batch.double()[counted].sum()
+        n_rows += int(counted.sum())
+    mean = total / max(1, n_rows)
+    return torch.where(mean > 0, mean, 1.0)

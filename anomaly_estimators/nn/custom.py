@@ -45,7 +45,8 @@ def build_autoencoder(
         raise ValueError(
             "network must be a torch.nn.Module with the sub-modules encoder and decoder (or a callable "
             "that returns one), whose forward pass returns (code, reconstruction): see "
-            "anomaly_estimators.nn.autoencoder.AutoencoderNetwork(encoder, decoder)."
+            "anomaly_estimators.nn.autoencoder.AutoencoderNetwork(encoder, decoder). "
+            "A detector that needs no more than an encoder takes one with pretrain=None."
         )
     shapes = [tuple(getattr(output, "shape", ())) for output in _outputs(built, n_features)]
     if len(shapes) != 2 or len(shapes[0]) != 2 or shapes[1] != (2, n_features):

@@ -32,6 +32,8 @@ class HypersphereNetwork(nn.Module):
         self.encoder = encoder
         self.autoencoder = autoencoder
         self.register_buffer("center", torch.zeros(latent_dim))
+        # Mean squared distance at the start of the training, the unit of the objective.
+        self.register_buffer("unit", torch.ones(()))
 
     def forward(self, X: Tensor) -> Tensor:
         return self.encoder(X)

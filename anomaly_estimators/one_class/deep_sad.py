@@ -5,7 +5,7 @@ from numbers import Real
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
-from anomaly_estimators.functional.hypersphere import semi_supervised_loss, squared_distance
+from anomaly_estimators.functional.hypersphere import semi_supervised_loss
 from anomaly_estimators.one_class.hypersphere import HypersphereDetector
 
 __all__ = ["DeepSAD"]
@@ -66,5 +66,5 @@ class DeepSAD(HypersphereDetector):
         super().__init__(**inherited)
         self.eta = eta
 
-    def _loss(self, codes: Tensor, X: Tensor, y: Tensor, *, center: Tensor) -> Tensor:
-        return semi_supervised_loss(squared_distance(codes, center), y, self.eta)
+    def _loss(self, squared_distances: Tensor, y: Tensor) -> Tensor:
+        return semi_supervised_loss(squared_distances, y, self.eta)

@@ -6,13 +6,8 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
-from anomaly_estimators.functional.hypersphere import (
-    one_class_loss,
-    soft_boundary_loss,
-    squared_distance,
-)
+from anomaly_estimators.functional.hypersphere import one_class_loss, soft_boundary_loss
 from anomaly_estimators.one_class.hypersphere import HypersphereDetector
-from anomaly_estimators.training.rows import join
 
 __all__ = ["DeepSVDD"]
 
@@ -60,7 +55,7 @@ class DeepSVDD(HypersphereDetector):
     >>> int((detector.predict(X) == -1).sum())
     56
     >>> detector.transform(X).shape
-    (569, 32)
+    (569, 64)
     """
 
     _parameter_constraints: dict = {
@@ -74,13 +69,11 @@ class DeepSVDD(HypersphereDetector):
         self.objective = objective
         self.nu = nu
 
-    def _loss(self, codes: Tensor, X: Tensor, y: Tensor, *, center: Tensor) -> Tensor:
-        distances = squared_distance(codes, center)
+    def _loss(self, squared_distances: Tensor, y: Tensor) -> Tensor:
         if self.objective == "one_class":
-            return one_class_loss(distances)
-        return soft_boundary_loss(distances, self.nu)
+            return one_class_loss(squared_distances)
+        return soft_boundary_loss(squared_distances, self.nu)
 
     def _finish(self, X: np.ndarray) -> None:
         super()._finish(X)
-        distances = join(self._map(self._module_score, X), X.shape[0])
-        self.radius_ = float(np.quantile(distances, 1.0 - self.nu))
+        self.radius_ = float(np.quantile(-self._scores(X), 1.0 - self.nu))

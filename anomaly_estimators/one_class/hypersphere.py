@@ -9,7 +9,11 @@ from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
 from anomaly_estimators.autoencoding import AutoencodingDetector, code_width
-from anomaly_estimators.functional.hypersphere import hypersphere_center
+from anomaly_estimators.functional.hypersphere import (
+    hypersphere_center,
+    mean_squared_distance,
+    squared_distance,
+)
 from anomaly_estimators.nn.hypersphere import HypersphereNetwork
 from anomaly_estimators.training.phases import Phase
 
@@ -23,14 +27,19 @@ _ACTIVATIONS = ("elu", "gelu", "identity", "leaky_relu", "relu", "silu")
 class HypersphereDetector(AutoencodingDetector):
     """Base class of the detectors that score by the distance of a code to a centre.
 
-    A subclass defines ``_loss(codes, X, y, *, center)``, its objective on a batch.
+    A subclass defines ``_loss(squared_distances, y)``, its objective on a batch.
 
     Parameters
     ----------
-    hidden_layer_sizes : tuple of int, default=(64, 32)
+    normalize_distances : bool, default=True
+        Whether the objective measures squared distances in units of their mean over the training
+        rows (known anomalies left out) before the first step. Where a distance is weighed against
+        the inverse of another, the balance depends on the scale of the codes, which the
+        pre-training leaves to chance. False takes the paper's equations as they are printed.
+    hidden_layer_sizes : tuple of int, default=(256, 128)
         Widths of the encoder's hidden layers, at least 1 each. In a convolutional network, those of
         the dense layers between the convolutions and the code.
-    latent_dim : int, default=32
+    latent_dim : int, default=64
         Width of the code.
     activation : str, default="leaky_relu"
         Activation of the hidden layers: "leaky_relu", "relu", "elu", "gelu", "silu" or "identity". With
@@ -63,6 +72,7 @@ class HypersphereDetector(AutoencodingDetector):
     _parameter_constraints: dict = {
         **AutoencodingDetector._parameter_constraints,
         "activation": [StrOptions(set(_ACTIVATIONS))],
+        "normalize_distances": ["boolean"],
     }
     # A bias would let the network be constant.
     _bias = False
@@ -70,8 +80,9 @@ class HypersphereDetector(AutoencodingDetector):
     def __init__(
         self,
         *,
-        hidden_layer_sizes=(64, 32),
-        latent_dim=32,
+        normalize_distances=True,
+        hidden_layer_sizes=(256, 128),
+        latent_dim=64,
         activation="leaky_relu",
         batch_norm=True,
         pretrain="end_to_end",
@@ -89,9 +100,10 @@ class HypersphereDetector(AutoencodingDetector):
             weight_decay=weight_decay,
             **inherited,
         )
+        self.normalize_distances = normalize_distances
 
     @abstractmethod
-    def _loss(self, codes: Tensor, X: Tensor, y: Tensor, *, center: Tensor) -> Tensor:
+    def _loss(self, squared_distances: Tensor, y: Tensor) -> Tensor:
         """Return the objective of a batch."""
 
     def _build_module(self, n_features: int) -> nn.Module:
@@ -99,29 +111,36 @@ class HypersphereDetector(AutoencodingDetector):
         return HypersphereNetwork(encoder, code_width(encoder, n_features), autoencoder)
 
     def _phases(self, module: nn.Module) -> list[Phase]:
+        def loss(codes: Tensor, X: Tensor, y: Tensor) -> Tensor:
+            return self._loss(squared_distance(codes, module.center) / module.unit, y)
+
         return [
             *self._encoder_pretraining(module.autoencoder),
             Phase(
                 name="training",
-                loss=partial(self._loss, center=module.center),
+                loss=loss,
                 max_iter=self.max_iter,
                 module=module.encoder,
-                begin=partial(_place_center, module),
+                begin=partial(self._place, module),
             ),
         ]
+
+    def _place(self, module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Set the centre and the unit of the distances."""
+        module.center.copy_(hypersphere_center((module(X), y) for X, y in batches))
+        if self.normalize_distances:
+            module.unit.copy_(
+                mean_squared_distance(((module.squared_distance(X), y) for X, y in batches))
+            )
 
     def _trim(self, module: nn.Module) -> None:
         module.autoencoder = None
 
     def _finish(self, X: np.ndarray) -> None:
-        self.center_ = self.module_.center.cpu().numpy()
+        self.center_ = self.module_.center.cpu().numpy().copy()
 
     def _module_transform(self, module: nn.Module, X: Tensor) -> Tensor:
         return module(X)
 
     def _module_score(self, module: nn.Module, X: Tensor) -> Tensor:
         return module.squared_distance(X).sqrt()
-
-
-def _place_center(module: HypersphereNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-    module.center.copy_(hypersphere_center((module(X), y) for X, y in batches))

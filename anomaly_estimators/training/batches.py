@@ -69,7 +69,7 @@ def balanced_order(labels: Tensor, generator: torch.Generator | None) -> Tensor:
     """Return a random order in which every kind of label is spread evenly.
 
     Any stretch of it, and so any batch, has the kinds in the proportion that they have in the
-    whole, up to one row: a loss that averages over a batch then is that of the whole set with
+    whole, up to a row or two: a loss that averages over a batch then is that of the whole set with
     little noise, although labelled rows are few. Rows of one kind are merely shuffled.
 
     Parameters

@@ -224,6 +224,10 @@ def run_phases(
                     ConvergenceWarning,
                     stacklevel=2,
                 )
+                # What the phases that are left out would have set has its part in the score too.
+                for left_out in phases[number + 1 :]:
+                    if left_out.begin:
+                        _prepare(left_out, net, dataset)
                 break
     finally:
         net.iterator_train = make_batches

@@ -32,7 +32,8 @@ class Phase:
         weight averaging touches.
     begin : callable, default=None
         ``begin(batches)``, called before the first epoch with the training rows and their labels,
-        batch by batch in their order, to set what the loss needs beside the weights: a centre, say.
+        batch by batch in their order, as often as they are iterated over, to set what the loss needs
+        beside the weights: a centre, say.
         The module is in evaluation mode, without gradients. A warm start leaves it out: there the
         method goes on with what it has.
     """

@@ -37,6 +37,12 @@ class _LayerAutoencoder(nn.Module):
         # In a tuple, so that they are no parameters of this module.
         self._below = tuple(below)
 
+    def train(self, mode: bool = True) -> nn.Module:
+        # The layers below are trained: their statistics of the batches stay as they are too.
+        for layer in self._below:
+            layer.eval()
+        return super().train(mode)
+
     def forward(self, X: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             for layer in self._below:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_breast_cancer
+from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import make_pipeline
@@ -374,6 +374,24 @@ def test_codes_feed_the_mixture_of_scikit_learn(X):
     np.testing.assert_allclose(pipeline.score_samples(X), expected)
     names = ["code0", "code1", "relative_euclidean", "cosine_similarity"]
     assert list(pipeline[0].get_feature_names_out()) == names
+
+
+@pytest.mark.parametrize("pretrain", [None, "end_to_end", "layerwise"])
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_images_are_folded_and_convolved(pretrain, batch_norm):
+    rows = load_digits().data[:150]
+    detector = make(
+        input_shape=(1, 8, 8),
+        channels=(4,),
+        pretrain=pretrain,
+        pretrain_max_iter=1,
+        batch_norm=batch_norm,
+        learning_rate=0.01,
+    ).fit(rows)
+    assert any(isinstance(layer, nn.Conv2d) for layer in detector.module_.modules())
+    assert detector.transform(rows).shape == (150, 4)
+    assert len(np.unique(detector.score_samples(rows))) == 150
+    assert detector.loss_curve_[-1] < detector.loss_curve_[0]
 
 
 def test_one_component_is_a_gaussian(X):

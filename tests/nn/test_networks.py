@@ -9,6 +9,7 @@ from anomaly_estimators.functional.mixture import mixture_energy
 from anomaly_estimators.nn.autoencoder import AutoencoderNetwork, mlp_autoencoder
 from anomaly_estimators.nn.mixture import MixtureHead
 from anomaly_estimators.nn.mlp import ACTIVATIONS, MLP
+from anomaly_estimators.nn.normalisation import BatchNorm
 
 SIZES = [(3, 2), (5, 4, 1), (6, 12, 4, 2)]
 
@@ -16,8 +17,9 @@ SIZES = [(3, 2), (5, 4, 1), (6, 12, 4, 2)]
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("bias", [True, False])
-def test_fully_connected_network_is_its_formula(sizes, activation, bias):
-    network = MLP(sizes, activation, bias=bias).double()
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_fully_connected_network_is_its_formula(sizes, activation, bias, batch_norm):
+    network = MLP(sizes, activation, bias=bias, batch_norm=batch_norm).double()
     X = torch.randn(7, sizes[0], dtype=torch.float64)
     expected = X
     layers = [layer for layer in network if isinstance(layer, nn.Linear)]
@@ -28,6 +30,9 @@ def test_fully_connected_network_is_its_formula(sizes, activation, bias):
         assert (layer.bias is not None) == bias
         expected = expected @ layer.weight.T + (layer.bias if bias else 0)
         if depth < len(layers) - 1:
+            if batch_norm:
+                spread = (expected.var(dim=0, correction=0) + 1e-5).sqrt()
+                expected = (expected - expected.mean(dim=0)) / spread
             expected = ACTIVATIONS[activation]()(expected)
     torch.testing.assert_close(network(X), expected)
 
@@ -39,10 +44,13 @@ def test_gradients_reach_every_layer(sizes):
     assert all(p.grad is not None and p.grad.any() for p in network.parameters())
 
 
+@pytest.mark.parametrize("batch_norm", [True, False])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_blocks_are_the_layers_and_share_their_weights(sizes, dropout):
-    network = MLP(sizes, dropout=dropout).eval()
+def test_blocks_are_the_layers_and_share_their_weights(sizes, dropout, batch_norm):
+    network = MLP(sizes, dropout=dropout, batch_norm=batch_norm)
+    network(torch.randn(9, sizes[0]))  # running statistics of its own
+    network.eval()
     blocks = network.blocks()
     assert len(blocks) == len(sizes) - 1
     assert all(isinstance(block[0], nn.Linear) for block in blocks)
@@ -73,6 +81,30 @@ def test_initial_weights_come_from_the_global_generator():
     c = MLP([4, 3, 2])
     assert torch.equal(a[0].weight, b[0].weight)
     assert not torch.equal(a[0].weight, c[0].weight)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_normalisation_brings_no_bias_back(bias, batch_norm):
+    network = mlp_autoencoder(6, (5, 4), 2, "relu", bias=bias, batch_norm=batch_norm)
+    assert {p.ndim for p in network.parameters()} == ({1, 2} if bias else {2})
+    n_norms = sum(isinstance(layer, nn.BatchNorm1d) for layer in network.modules())
+    assert n_norms == (4 if batch_norm else 0)
+    if not bias:
+        code, reconstruction = network.eval()(torch.zeros(3, 6))
+        assert not code.any() and not reconstruction.any()
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_single_row_is_normalised_by_the_running_statistics(affine):
+    layer, reference = BatchNorm(3, affine=affine), nn.BatchNorm1d(3, affine=affine)
+    rows = torch.randn(20, 3) * 2 + 1
+    torch.testing.assert_close(layer(rows), reference(rows))
+    before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    out = layer.train()(rows[:1])
+    assert all(torch.equal(before[name], t) for name, t in layer.state_dict().items())
+    torch.testing.assert_close(out, reference.eval()(rows[:1]))
+    assert out.isfinite().all()
 
 
 @pytest.mark.parametrize("hidden", [(), (7,), (9, 4)], ids=str)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_wine
+from sklearn.datasets import load_digits, load_wine
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -180,6 +180,24 @@ def test_far_rows_are_anomalies(X):
     assert (detector.predict(far) == -1).all()
     scores = detector.score_samples(far)
     assert np.isfinite(scores).all() and (np.diff(scores) < 0).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (4, 16)], ids=str)
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_images_and_series_are_folded_and_convolved(shape, batch_norm):
+    rows = load_digits().data[:150]
+    detector = make(
+        input_shape=shape, channels=(4,), batch_norm=batch_norm, max_iter=15, learning_rate=0.003
+    ).fit(rows)
+    kinds = [type(layer) for layer in detector.module_.encoder.modules()]
+    assert kinds.count(nn.Conv2d) == 1
+    assert detector.loss_curve_[-1] < 0.9 * detector.loss_curve_[0]
+    assert detector.transform(rows).shape == (150, 3)
+    back = detector.inverse_transform(detector.transform(rows))
+    residual = detector.scaler_.transform(rows) - detector.scaler_.transform(back)
+    np.testing.assert_allclose(np.square(residual).sum(1), -detector.score_samples(rows), rtol=1e-6)
+    with pytest.raises(ValueError, match="64 features.*holds 60"):
+        make(input_shape=(4, 15)).fit(rows)
 
 
 def test_own_convolutional_network(X):

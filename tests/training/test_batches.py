@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from anomaly_estimators.training import batches as batches_module
 from anomaly_estimators.training.batches import (
     ResidentRows,
     StreamedRows,
+    balanced_order,
     batch_bounds,
     make_batches,
 )
@@ -117,3 +120,90 @@ def test_random_access_gives_the_row(kind, monkeypatch):
     X, y = numbered(30, kind, monkeypatch)[17]
     assert X.tolist() == [17.0, -17.0]
     assert y.item() == 17
+
+
+# Labelled rows are spread evenly
+
+kinds = st.lists(st.sampled_from([-1, 0, 1]), min_size=1, max_size=80)
+mixed = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@mixed
+@given(kinds, st.integers(0, 99))
+def test_balanced_order_is_a_permutation(labels, seed):
+    order = balanced_order(torch.tensor(labels, dtype=torch.int8), seeded(seed))
+    assert sorted(order.tolist()) == list(range(len(labels)))
+
+
+@mixed
+@given(kinds, st.integers(0, 99))
+def test_any_stretch_has_the_kinds_in_their_proportion(labels, seed):
+    """Up to one row for each kind beside the one that is counted."""
+    labels = np.array(labels)
+    ordered = labels[balanced_order(torch.from_numpy(labels), seeded(seed)).numpy()]
+    n_kinds = len(np.unique(labels))
+    for kind in np.unique(labels):
+        share = (labels == kind).mean()
+        seen = np.r_[0, np.cumsum(ordered == kind)]
+        excess = seen - share * np.arange(len(labels) + 1)
+        # The largest difference between two ends is the worst of all stretches.
+        bound = 1.0 if n_kinds == 2 else 1.0 + share * (n_kinds - 2)
+        assert np.ptp(excess) <= bound + 1e-9
+
+
+@mixed
+@given(st.integers(1, 80), st.sampled_from([-1, 0, 1]), st.integers(0, 99))
+def test_rows_of_one_kind_are_merely_shuffled(n, kind, seed):
+    generator, other = seeded(seed), seeded(seed)
+    order = balanced_order(torch.full((n,), kind), generator)
+    assert torch.equal(order, torch.randperm(n, generator=other))
+    assert torch.equal(generator.get_state(), other.get_state())
+
+
+@pytest.mark.parametrize("labels", [[], [0, -1, 1, 0, -1], [0, 0]], ids=str)
+def test_order_stays_as_it_is_without_a_generator(labels):
+    assert balanced_order(torch.tensor(labels), None).tolist() == list(range(len(labels)))
+    assert sorted(balanced_order(torch.tensor(labels), seeded(0)).tolist()) == list(
+        range(len(labels))
+    )
+
+
+def test_any_row_may_come_first_and_neighbours_change():
+    labels = torch.tensor([0] * 18 + [-1] * 6)
+    generator = seeded(0)
+    orders = [balanced_order(labels, generator) for _ in range(300)]
+    assert {int(order[0]) for order in orders} == set(range(24))
+    # Each anomaly is in the first quarter about as often as the others.
+    early = torch.bincount(torch.cat([order[:8] for order in orders]), minlength=24)
+    assert early[18:].min() > 60 and early[18:].max() < 140
+    assert early[:18].min() > 60 and early[:18].max() < 140
+
+
+@pytest.mark.parametrize("kind", ["resident", "streamed"])
+@pytest.mark.parametrize("batch_size", [5, 10, 20])
+def test_every_batch_has_the_labels_in_their_proportion(kind, batch_size, monkeypatch):
+    n = 100
+    labels = torch.zeros(n, dtype=torch.int8)
+    labels[::5] = -1
+    X = torch.arange(n, dtype=torch.float32)[:, None]
+    if kind == "resident":
+        dataset = ResidentRows(X, labels)
+    else:
+        # Buffers of 40 rows in blocks of 10, each of which holds a fifth of anomalies.
+        monkeypatch.setattr(batches_module, "_BLOCK_BYTES", 10 * 4)
+        monkeypatch.setattr(batches_module, "_BUFFER_BYTES", 40 * 4)
+        source = RowSource(X.numpy(), None, np.float32)
+        dataset = StreamedRows(source, labels, np.arange(n), CPU)
+    iterator = make_batches(dataset, batch_size, seeded(0))
+    for _ in range(3):
+        passed = [(rows.clone(), y.clone()) for rows, y in iterator]
+        assert all(torch.equal(y, labels[rows[:, 0].long()]) for rows, y in passed)
+        assert sorted(torch.cat([rows for rows, _ in passed])[:, 0].tolist()) == list(range(n))
+        if kind == "resident":
+            assert all(abs((y < 0).sum() - len(y) / 5) <= 1 for _, y in passed)
+        else:
+            assert all((y < 0).any() and (y == 0).any() for _, y in passed)

@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
-from anomaly_estimators import DAGMM, Autoencoder
+from anomaly_estimators import DAGMM, Autoencoder, DeepSVDD
 from anomaly_estimators.training.devices import resolve_device
 
 NAN, INF = np.full((20, 5), np.nan), np.full((20, 5), np.inf)
@@ -46,7 +46,7 @@ def callbacks_at(event, epoch, error):
     return [Raise(event, epoch, error)]
 
 
-@pytest.mark.parametrize("cls", [Autoencoder, DAGMM])
+@pytest.mark.parametrize("cls", [Autoencoder, DAGMM, DeepSVDD])
 @pytest.mark.parametrize("event", ["on_epoch_begin", "on_epoch_end", "on_batch_end", "validation"])
 @pytest.mark.parametrize("epoch", [1, 3, 6])
 @pytest.mark.parametrize(

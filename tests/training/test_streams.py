@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import spearmanr
 from skorch.callbacks import Callback
 
-from anomaly_estimators import DAGMM, Autoencoder, base
+from anomaly_estimators import DAGMM, Autoencoder, DeepClassifier, DeepSAD, base
 from anomaly_estimators.training import batches, placement
 from anomaly_estimators.training import rows as rows_module
 
@@ -57,6 +57,58 @@ def test_streamed_fit_learns_what_a_resident_one_learns(
     assert spearmanr(a, b).statistic > (0.8 if cls is Autoencoder else 0.3)
     assert (streamed.predict(X) == -1).sum() == 12
     np.testing.assert_allclose(streamed.score_samples(memory_map(X)), a, rtol=1e-9)
+
+
+@pytest.mark.parametrize("cls", [DeepSAD, DeepClassifier])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_labelled_stream_is_learned_from(cls, dtype, tiny, rows, memory_map, streaming):
+    """Each row keeps its own label on its way through blocks and buffers."""
+    y = np.zeros(120)
+    y[rows[:, 0] > np.quantile(rows[:, 0], 0.8)] = -1
+    y[rows[:, 0] < np.quantile(rows[:, 0], 0.2)] = 1
+    X = rows.astype(dtype)
+    params = {
+        "max_iter": 40,
+        "pretrain_max_iter": 5,
+        "learning_rate": 0.01,
+        "batch_size": 16,
+        "latent_dim": 3,
+    }
+    streamed = tiny(cls, **params).fit(memory_map(X), y)
+    resident = tiny(cls, **params).fit(X, y)
+    assert streamed.loss_curve_ != resident.loss_curve_
+    a, b = streamed.score_samples(X), resident.score_samples(X)
+    assert spearmanr(a, b).statistic > 0.8
+    assert a[y < 0].max() < np.median(a[y >= 0])
+    # With the labels of other rows it is another model.
+    mixed = tiny(cls, **params).fit(memory_map(X), np.random.default_rng(0).permutation(y))
+    assert spearmanr(mixed.score_samples(X), b).statistic < 0.7
+    np.testing.assert_array_equal(tiny(cls, **params).fit(memory_map(X), y).score_samples(X), a)
+    if cls is DeepSAD:
+        np.testing.assert_allclose(
+            streamed.score_samples(memory_map(X)),
+            -np.linalg.norm(streamed.transform(X) - streamed.center_, axis=1),
+            rtol=1e-3,
+        )
+
+
+def test_stopped_labelled_stream_goes_on_exactly(
+    tiny, rows, memory_map, streaming, tmp_path, monkeypatch
+):
+    class Stop(Callback):
+        def on_batch_begin(self, net, training, **kwargs):
+            if len(net.history) == 6:
+                raise RuntimeError("power cut")
+
+    monkeypatch.setattr(DeepSAD, "_checkpoint_interval", 0.0)
+    path, mapped, y = tmp_path / "fit.pt", memory_map(rows), np.resize([0, 0, -1, 1, 0], 120)
+    params = {"max_iter": 6, "pretrain_max_iter": 3, "early_stopping": True}
+    with pytest.raises(RuntimeError):
+        tiny(DeepSAD, checkpoint=path, callbacks=[Stop()], **params).fit(mapped, y)
+    resumed = tiny(DeepSAD, checkpoint=path, **params).fit(mapped, y)
+    whole = tiny(DeepSAD, **params).fit(mapped, y)
+    np.testing.assert_array_equal(resumed.score_samples(rows), whole.score_samples(rows))
+    np.testing.assert_array_equal(resumed.center_, whole.center_)
 
 
 def test_scaler_of_a_stream_is_that_of_the_array(tiny, rows, memory_map, streaming):
