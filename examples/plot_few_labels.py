@@ -140,7 +140,10 @@ for (name, kind), curve in results.items():
 # -----------
 #
 # Lines are means over the runs, and bands reach one standard error to both sides. On the left, the
-# digit that the labels show: there all who listen gain. On the right, the digits of which no label tells.
+# digit that the labels show: there all who listen gain, and three labels are enough. On the right, the
+# digits of which no label tells: what the classifier learned is of little use there, while the other two
+# lose nothing. With little more than a hundred rows to learn from, the kernel method is a little ahead of
+# the network.
 
 import matplotlib.pyplot as plt
 
