@@ -134,22 +134,26 @@ class AutoencodingDetector(TransformerMixin, DeepDetector):
         default = partial(self._default_autoencoder, n_features)
         return build_encoder(self.network, n_features, lambda: default().encoder), None
 
-    def _default_autoencoder(self, n_features: int) -> nn.Module:
+    def _default_autoencoder(self, n_features: int, **changes) -> nn.Module:
+        """Return the network that the parameters ask for, or that they would with the changes."""
         options = {
+            "input_shape": self.input_shape,
             "hidden_layer_sizes": self.hidden_layer_sizes,
             "latent_dim": self.latent_dim,
             "activation": self.activation,
             "bias": self._bias,
             "batch_norm": self.batch_norm,
+            **changes,
         }
-        if self.input_shape is None:
+        shape = options.pop("input_shape")
+        if shape is None:
             return mlp_autoencoder(n_features, **options)
-        if math.prod(self.input_shape) != n_features:
+        if math.prod(shape) != n_features:
             raise ValueError(
-                f"X has {n_features} features, but input_shape={tuple(self.input_shape)} holds "
-                f"{math.prod(self.input_shape)}: rows are flattened images or series of that shape."
+                f"X has {n_features} features, but input_shape={tuple(shape)} holds "
+                f"{math.prod(shape)}: rows are flattened images or series of that shape."
             )
-        return conv_autoencoder(self.input_shape, self.channels, **options)
+        return conv_autoencoder(shape, self.channels, **options)
 
     def _pretraining_phases(self, autoencoder: nn.Module, *, fine_tune: bool) -> list[Phase]:
         return autoencoder_phases(

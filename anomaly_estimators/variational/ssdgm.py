@@ -1,6 +1,5 @@
 """SS-DGM: a generative model of rows and their classes that learns from unlabelled rows too."""
 
-import copy
 import math
 import warnings
 from collections.abc import Callable, Iterable
@@ -239,9 +238,9 @@ class SSDGM(AutoencodingDetector):
     def _default_autoencoder(self, n_features: int, **changes) -> nn.Module:
         # The last hidden layer takes the place of the code, which the model has of its own.
         *hidden, last = list(self.hidden_layer_sizes) or [self.latent_dim]
-        shaped = copy.copy(self)
-        vars(shaped).update(hidden_layer_sizes=tuple(hidden), latent_dim=last, **changes)
-        return super(SSDGM, shaped)._default_autoencoder(n_features)
+        return super()._default_autoencoder(
+            n_features, hidden_layer_sizes=hidden, latent_dim=last, **changes
+        )
 
     def _fit(self, X: np.ndarray, labels: np.ndarray) -> None:
         self._labelled_weight = len(labels) / max(1, np.count_nonzero(labels))
