@@ -10,6 +10,9 @@ makes one table of each. A file has one row a run. Its columns are told apart by
 - all others (``dataset``, ``method``, ...) say what was run; rows that agree in them are a group.
 
 Lines that start with ``#`` become the text above the table: how the file was made.
+
+``.. result-pivot:: FILE`` with ``:down: method :across: dataset :measure: roc_auc``, an option a line,
+sets one file out in two directions, with the published figures in brackets.
 """
 
 import csv
@@ -18,6 +21,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
@@ -114,12 +118,64 @@ def to_rst(path):
     lines = [title, "-" * len(title), "", *comments, ""]
     if not rows:
         return [*lines, "This file has no runs yet.", ""]
-    header, table = summarise(rows)
-    lines += [".. list-table::", "   :header-rows: 1", ""]
+    return [*lines, *_list_table(*summarise(rows))]
+
+
+def pivot(rows, down, across, measure):
+    """Set runs out in two directions: header and cells, with the paper's figure in brackets.
+
+    Examples
+    --------
+    >>> runs = [{"method": "m", "dataset": "a", "f1": "0.4", "paper_f1": "0.6"},
+    ...         {"method": "m", "dataset": "a", "f1": "0.6", "paper_f1": "0.6"},
+    ...         {"method": "n", "dataset": "b", "f1": "0.1", "paper_f1": ""}]
+    >>> pivot(runs, "method", "dataset", "f1")
+    (['method', 'a', 'b'], [['m', '0.500 ± 0.141 (0.600)', '–'], ['n', '–', '0.100']])
+    """
+    names = list(dict.fromkeys(row[down] for row in rows))
+    columns = sorted({row[across] for row in rows})
+    table = []
+    for name in names:
+        cells = [name]
+        for column in columns:
+            runs = [row for row in rows if row[down] == name and row[across] == column]
+            cell = _mean_and_spread([row[measure] for row in runs])
+            paper = next((row.get(f"paper_{measure}") for row in runs), None)
+            cells.append(f"{cell} ({_figure(paper)})" if paper else cell)
+        table.append(cells)
+    return [down, *columns], table
+
+
+def _list_table(header, table):
+    lines = [".. list-table::", "   :header-rows: 1", ""]
     for cells in [header, *table]:
         for position, cell in enumerate(cells):
             lines.append(f"   {'*' if position == 0 else ' '} - {cell}")
     return [*lines, ""]
+
+
+class ResultPivot(SphinxDirective):
+    """One result file, set out in two directions."""
+
+    required_arguments = 1
+    option_spec = {  # noqa: RUF012
+        "down": directives.unchanged_required,
+        "across": directives.unchanged_required,
+        "measure": directives.unchanged_required,
+    }
+
+    def run(self):
+        path = Path(self.env.srcdir, self.arguments[0]).resolve()
+        self.env.note_dependency(str(path))
+        if not path.exists():
+            return [nodes.paragraph(text="There are no runs yet.")]
+        _, rows = read_results(path)
+        options = [self.options[name] for name in ("down", "across", "measure")]
+        lines = _list_table(*pivot(rows, *options))
+        section = nodes.Element()
+        section.document = self.state.document
+        self.state.nested_parse(StringList(lines, source=str(path)), self.content_offset, section)
+        return section.children
 
 
 class ResultTables(SphinxDirective):
@@ -146,4 +202,5 @@ class ResultTables(SphinxDirective):
 
 def setup(app):
     app.add_directive("result-tables", ResultTables)
+    app.add_directive("result-pivot", ResultPivot)
     return {"parallel_read_safe": True, "version": "1"}

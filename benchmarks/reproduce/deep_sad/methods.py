@@ -152,6 +152,10 @@ def ssad(experiment: Experiment, problem: Problem):
     return SSAD(**best).fit(problem.X, problem.y)
 
 
+def ssad_defaults(experiment: Experiment, problem: Problem):
+    return SSAD().fit(problem.X, problem.y)
+
+
 def isolation_forest(experiment: Experiment, problem: Problem):
     forest = IsolationForest(n_estimators=100, max_samples=256, random_state=experiment.seed)
     return forest.fit(problem.X[problem.y == 0])
@@ -232,6 +236,7 @@ UNSUPERVISED = {
 }
 SEMI_SUPERVISED = {
     "SSAD Raw": (ssad, False),
+    "SSAD Raw, defaults": (ssad_defaults, False),
     "SSAD Hybrid": (ssad, True),
     "SS-DGM, M2": (ssdgm("m2"), False),
     "SS-DGM, M1+M2": (ssdgm("m1+m2"), False),
