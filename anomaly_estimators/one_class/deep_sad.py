@@ -35,8 +35,9 @@ class DeepSAD(HypersphereDetector):
     ``fit(X, y)`` reads ``y`` by its sign: +1 known normal, -1 known anomaly, 0 unlabelled. The
     unlabelled rows are taken as mostly normal.
 
-    The paper trains with ``learning_rate=1e-4``, 150 epochs and batches of 200, and with
-    ``hidden_layer_sizes=(32, 16), latent_dim=8`` on most of its tables; the defaults here are wider.
+    The paper trains with ``learning_rate=1e-4, max_iter=150, batch_size=200`` and
+    ``normalize_distances=False``, and with ``hidden_layer_sizes=(32, 16), latent_dim=8`` on most of its
+    tables. The defaults are wider and faster, and stronger on average.
 
     References
     ----------

@@ -1,6 +1,5 @@
 """What Deep SVDD and Deep SAD share: codes around a centre."""
 
-from abc import abstractmethod
 from collections.abc import Iterable
 from functools import partial
 
@@ -102,9 +101,9 @@ class HypersphereDetector(AutoencodingDetector):
         )
         self.normalize_distances = normalize_distances
 
-    @abstractmethod
     def _loss(self, squared_distances: Tensor, y: Tensor) -> Tensor:
         """Return the objective of a batch."""
+        raise NotImplementedError
 
     def _build_module(self, n_features: int) -> nn.Module:
         encoder, autoencoder = self._build_encoder(n_features)
