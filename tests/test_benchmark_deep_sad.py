@@ -97,7 +97,7 @@ def test_tabular_protocol():
     n_labelled = int((problem.y == -1).sum())
     assert n_labelled == round(0.01 * len(problem.y))
     assert (problem.y[:-n_labelled] == 0).all()
-    assert len(problem.truth_test) == round(0.4 * 1831)
+    assert len(problem.truth_test) == 1831 - int(0.6 * 1831)
     assert len(problem.selected) == len(problem.truth_test) // 10
     np.testing.assert_allclose(problem.X.mean(axis=0), 0, atol=1e-10)
     again = tabular_problem("cardio", 1)
