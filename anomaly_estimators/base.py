@@ -1,5 +1,6 @@
 """The contract of every detector: scores, threshold, labels. No torch here."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Real
@@ -90,6 +91,8 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
     }
     # Detectors that learn from labels set it; the others ignore y.
     _uses_labels = False
+    # Those that have nothing to learn where no row is a known anomaly set it: fit warns then.
+    _needs_anomalies = False
     # Parameters that mean something on one machine only, and are left out of a saved file.
     _local_parameters: frozenset = frozenset()
 
@@ -247,6 +250,13 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             raise ValueError(
                 "All rows are labelled as known anomalies (y < 0), and none is left to tell what is "
                 "normal: add unlabelled rows (0) or known normal ones (+1)."
+            )
+        if self._needs_anomalies and not (labels < 0).any():
+            warnings.warn(
+                "No row is labelled as a known anomaly (y < 0): a classifier has nothing to learn, and "
+                "its scores mean little. Label some anomalies, or take an unsupervised detector.",
+                UserWarning,
+                stacklevel=3,
             )
 
     def _check_scores(self, scores: np.ndarray, X: np.ndarray) -> None:

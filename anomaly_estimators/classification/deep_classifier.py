@@ -1,10 +1,8 @@
 """A binary classifier of known anomalies against the rest."""
 
-import warnings
 from collections.abc import Iterable
 from functools import partial
 
-import numpy as np
 import torch
 from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
@@ -109,6 +107,7 @@ class DeepClassifier(AutoencodingDetector):
         "class_weight": [StrOptions({"balanced"}), None],
     }
     _uses_labels = True
+    _needs_anomalies = True
 
     def __init__(
         self,
@@ -123,16 +122,6 @@ class DeepClassifier(AutoencodingDetector):
             latent_dim=latent_dim, activation=activation, batch_norm=batch_norm, **inherited
         )
         self.class_weight = class_weight
-
-    def _check_labels(self, labels: np.ndarray) -> None:
-        super()._check_labels(labels)
-        if not (labels < 0).any():
-            warnings.warn(
-                "No row is labelled as a known anomaly (y < 0): a classifier has nothing to learn, and "
-                "its scores mean little. Label some anomalies, or take an unsupervised detector.",
-                UserWarning,
-                stacklevel=3,
-            )
 
     def _build_module(self, n_features: int) -> nn.Module:
         encoder, autoencoder = self._build_encoder(n_features)

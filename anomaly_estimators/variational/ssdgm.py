@@ -1,7 +1,6 @@
 """SS-DGM: a generative model of rows and their classes that learns from unlabelled rows too."""
 
 import math
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -164,6 +163,7 @@ class SSDGM(AutoencodingDetector):
         "likelihood": [StrOptions(set(LIKELIHOODS))],
     }
     _uses_labels = True
+    _needs_anomalies = True
 
     def __init__(
         self,
@@ -189,17 +189,6 @@ class SSDGM(AutoencodingDetector):
                 f"likelihood='bernoulli' needs rows in [0, 1], which scaler={self.scaler!r} does not "
                 "give: take scaler='minmax', scaler=None for rows that are in [0, 1] already, or "
                 "likelihood='gaussian'."
-            )
-
-    def _check_labels(self, labels: np.ndarray) -> None:
-        super()._check_labels(labels)
-        if not (labels < 0).any():
-            warnings.warn(
-                "No row is labelled as a known anomaly (y < 0): nothing tells the class of the "
-                "anomalies from that of the normal rows, and the scores mean little. Label some "
-                "anomalies, or take an unsupervised detector.",
-                UserWarning,
-                stacklevel=3,
             )
 
     def _build_module(self, n_features: int) -> nn.Module:
