@@ -55,6 +55,11 @@ class DataFile:
 
 
 _ADBENCH = "https://github.com/Minqi824/ADBench/raw/main/adbench/datasets/Classical/"
+# The revision is named, so that the address gives the file of the checksum for good.
+_AAD = (
+    "https://github.com/shubhomoydas/ad_examples/raw/4f20369f5ab7c9f67b1e6ee1b079dd1ee3c9ecc3/"
+    "ad_examples/datasets/anomaly/"
+)
 _DROPBOX = "https://www.dropbox.com/s/"
 
 KDDCUP99 = DataFile(
@@ -69,6 +74,17 @@ KDDCUP99 = DataFile(
     n_samples=494_021,
     n_features=120,
     n_anomalies=97_278,
+)
+
+# The publisher's test file, with the labels as corrected.
+KDDCUP99_TEST = DataFile(
+    name="kddcup99",
+    filename="corrected.gz",
+    addresses=("https://kdd.ics.uci.edu/databases/kddcup99/corrected.gz",),
+    sha256="74f0daef49b242badc09f2adbd457dea6a45b4f77177efbd11216d333651044b",
+    n_samples=311_029,
+    n_features=120,
+    n_anomalies=60_593,
 )
 
 # A tuple, in the order in which the sets are documented: nothing can change it by accident.
@@ -144,6 +160,104 @@ ODDS = (
         286_048,
         10,
         2_747,
+    ),
+)
+
+# The publisher asks for a login; the address is a public copy of the same file.
+CREDITCARD = DataFile(
+    name="creditcard",
+    filename="creditcard.csv",
+    addresses=("https://storage.googleapis.com/download.tensorflow.org/data/creditcard.csv",),
+    sha256="76274b691b16a6c49d3f159c883398e03ccd6d1ee12d9d8ee38f4b4b98551a89",
+    n_samples=284_807,
+    n_features=30,
+    n_anomalies=492,
+)
+
+
+def _aad_files(
+    name: str, n_samples: int, n_features: int, n_anomalies: int, checksums: tuple[str, str]
+) -> tuple[DataFile, DataFile]:
+    """The two files of a set of the active anomaly discovery benchmark: rows, and their classes."""
+    base = f"{_AAD}{name}/fullsamples/{name}_1"
+    return tuple(
+        DataFile(
+            "aad_benchmark",
+            f"{name}_1{suffix}",
+            (base + suffix,),
+            sha256,
+            n_samples,
+            *counts,
+        )
+        for suffix, sha256, counts in zip(
+            (".csv", "_orig_labels.csv"),
+            checksums,
+            ((n_features, n_anomalies), (None, None)),
+            strict=True,
+        )
+    )
+
+
+AAD = (
+    _aad_files(
+        "abalone",
+        1_920,
+        9,
+        29,
+        (
+            "5c1336a1f3bcfc4dfb1d3c3e7737137b2c1a6f58548034bb9d2e86647593ee84",
+            "2d20bf4b4a1ad3d4c8c3f206ff918c0763baad2cbfde7d4f3f30a23fbe406ce9",
+        ),
+    ),
+    _aad_files(
+        "ann_thyroid_1v3",
+        3_251,
+        21,
+        73,
+        (
+            "ef723674ebbbfc50a8316eed50e2f78aa289bf50e0524936bd57798950fada0f",
+            "b34042af2e588551bec6a0d51874fcc785057e7a9b18f099a4232b88e69e124c",
+        ),
+    ),
+    _aad_files(
+        "cardiotocography_1",
+        1_700,
+        21,
+        45,
+        (
+            "de88cc716e08e518b3ef4076916547c10fac05e19e7b0a24ab0cb099788d989b",
+            "8bad7e5bfe57613dfee04961ebd14f754ce15da43ade2cffb711fd3b8bfd69e0",
+        ),
+    ),
+    _aad_files(
+        "mammography",
+        11_183,
+        6,
+        260,
+        (
+            "73a583451b5989c7d70cd7c4e2cc11779ed304af0c90f98bf5bf7153db25441e",
+            "38c9cc2fef1c512d22b0d996077ac027d8b8c3487623f5377a72edc68d703e5f",
+        ),
+    ),
+    _aad_files(
+        "shuttle_1v23567",
+        12_345,
+        9,
+        867,
+        (
+            "8731299a8d23d8b8f20d590fbef8e80f1347f5225f92e4254ee7bf3508d20746",
+            "04f6bcc37c133a35e67a7ae2bc2ffeef1dbb61b119a49ccf9c31dfeb1c82c4a9",
+        ),
+    ),
+    _aad_files(
+        "yeast",
+        1_191,
+        8,
+        55,
+        (
+            "39768ad8f3ade8c53712199277627393fb866ba9b0f241a57509f0476c661f92",
+            "d70716c28cbe7016fad613e113677e273a8e5be772cd76c0eb46680563737ea2",
+        ),
     ),
 )
 
@@ -223,7 +337,7 @@ def data_files() -> tuple[DataFile, ...]:
     See Also
     --------
     fetch_kddcup99 : The set of the first entry.
-    fetch_odds : The tables.
+    fetch_odds, fetch_aad, fetch_creditcard : The other tables.
     fetch_mnist, fetch_fashion_mnist, fetch_cifar10 : The images.
 
     Notes
@@ -237,6 +351,16 @@ def data_files() -> tuple[DataFile, ...]:
     >>> for file in data_files()[:2]:
     ...     print(file.path, file.n_samples, file.n_features, file.n_anomalies)
     kddcup99/kddcup.data_10_percent.gz 494021 120 97278
-    thyroid/thyroid.mat 3772 6 93
+    kddcup99/corrected.gz 311029 120 60593
     """
-    return (KDDCUP99, *ODDS, *MNIST, *FASHION_MNIST, CIFAR10, CIFAR10_REDUCED)
+    return (
+        KDDCUP99,
+        KDDCUP99_TEST,
+        *ODDS,
+        *(file for pair in AAD for file in pair),
+        CREDITCARD,
+        *MNIST,
+        *FASHION_MNIST,
+        CIFAR10,
+        CIFAR10_REDUCED,
+    )

@@ -393,7 +393,7 @@ def test_arguments_are_those_of_the_other_fetchers(fetcher):
     assert list(own) == [
         "subset",
         *(["variant"] if fetcher is fetch_cifar10 else []),
-        *(shared := [name for name in others if name not in ("variant", "random_state")]),
+        *(shared := [name for name in others if name not in ("variant", "subset", "random_state")]),
     ]
     for name in shared:
         assert own[name] == others[name]
