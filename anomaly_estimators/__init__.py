@@ -11,16 +11,21 @@ __version__ = "0.1.0"
 
 # public name -> module that defines it
 _PUBLIC = {
+    "AuditHistory": "anomaly_estimators.active.history",
     "Autoencoder": "anomaly_estimators.reconstruction.autoencoder",
     "DAGMM": "anomaly_estimators.mixture.dagmm",
     "DeepClassifier": "anomaly_estimators.classification.deep_classifier",
     "DeepDetector": "anomaly_estimators.deep",
     "DeepSAD": "anomaly_estimators.one_class.deep_sad",
     "DeepSVDD": "anomaly_estimators.one_class.deep_svdd",
+    "DenoisingAutoencoder": "anomaly_estimators.reconstruction.denoising",
     "KDE": "anomaly_estimators.density.kde",
+    "LabelConsistency": "anomaly_estimators.classification.label_consistency",
     "OutlierDetector": "anomaly_estimators.base",
     "SSAD": "anomaly_estimators.one_class.ssad",
     "SSDGM": "anomaly_estimators.variational.ssdgm",
+    "UAI": "anomaly_estimators.active.uai",
+    "active_search": "anomaly_estimators.active.search",
     "load": "anomaly_estimators.persistence",
     "save": "anomaly_estimators.persistence",
 }

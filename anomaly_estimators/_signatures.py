@@ -46,7 +46,8 @@ def inherit_parameters(cls: type) -> None:
     shown: dict[str, inspect.Parameter] = {}
     for own in reversed(chain):
         named = {
-            name: parameter.replace(kind=parameter.KEYWORD_ONLY)
+            # Those of the bases come after the first keyword, whatever they were there.
+            name: parameter if own is chain[0] else parameter.replace(kind=parameter.KEYWORD_ONLY)
             for name, parameter in [*own.items()][1:]
             if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         }

@@ -15,7 +15,7 @@ from anomaly_estimators._docstrings import inherit_entries
 from anomaly_estimators._signatures import inherit_parameters
 from anomaly_estimators.labels import read_labels
 
-__all__ = ["OutlierDetector", "threshold"]
+__all__ = ["OutlierDetector", "finite_scores", "threshold"]
 
 # Rows of a memory map that are checked at a time.
 _CHECKED_VALUES = 2**22
@@ -59,6 +59,28 @@ def threshold(scores: np.ndarray, contamination: float | str) -> float:
     # below.
     middle = 0.5 * below + 0.5 * above
     return float(middle if middle > below else above)
+
+
+def finite_scores(anomaly_scores: np.ndarray) -> np.ndarray:
+    """Turn the paper's scores into those of the contract: higher is more normal, and none is NaN.
+
+    Parameters
+    ----------
+    anomaly_scores : ndarray of shape (n_samples,)
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        What is not finite is the lowest finite number.
+
+    Examples
+    --------
+    >>> finite_scores(np.array([1.0, -2.0, np.nan])).tolist()
+    [-1.0, 2.0, -1.7976931348623157e+308]
+    """
+    scores = -anomaly_scores
+    lowest = np.finfo(scores.dtype).min
+    return np.nan_to_num(scores, copy=False, nan=lowest, posinf=lowest, neginf=lowest)
 
 
 class OutlierDetector(OutlierMixin, BaseEstimator):
@@ -132,10 +154,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             labels = read_labels(y, X) if self._uses_labels else None
             if labels is not None:
                 self._check_labels(labels)
-            self._fit(X, labels)
-            scores = self._scores(X)
-            self._check_scores(scores, X)
-            self.offset_ = threshold(scores, self.contamination)
+            self._fit_rows(X, labels)
         return self
 
     def score_samples(self, X) -> np.ndarray:
@@ -273,10 +292,21 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
 
     # What is shared
 
+    def _fit_rows(self, X: np.ndarray, labels: np.ndarray | None) -> None:
+        """Fit validated rows, and set the threshold."""
+        self._fit(X, labels)
+        self._calibrate(X)
+
+    def _calibrate(self, X: np.ndarray) -> None:
+        """Set the threshold by the scores of the training rows."""
+        self._set_threshold(self._scores(X), X)
+
+    def _set_threshold(self, scores: np.ndarray, X: np.ndarray) -> None:
+        self._check_scores(scores, X)
+        self.offset_ = threshold(scores, self.contamination)
+
     def _scores(self, X: np.ndarray) -> np.ndarray:
-        scores = -self._anomaly_score(X)
-        lowest = np.finfo(scores.dtype).min
-        return np.nan_to_num(scores, copy=False, nan=lowest, posinf=lowest, neginf=lowest)
+        return finite_scores(self._anomaly_score(X))
 
     def _validate_rows(self, X, *, reset: bool) -> np.ndarray:
         mapped = isinstance(X, np.memmap)

@@ -13,12 +13,13 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import Tensor, nn
 
 from anomaly_estimators.base import OutlierDetector
+from anomaly_estimators.fingerprint import data_fingerprint
 from anomaly_estimators.training.batches import (
     automatic_batch_size,
     automatic_max_iter,
     make_batches,
 )
-from anomaly_estimators.training.checkpoints import data_fingerprint, describe, load_checkpoint
+from anomaly_estimators.training.checkpoints import describe, load_checkpoint
 from anomaly_estimators.training.devices import resolve_device
 from anomaly_estimators.training.guards import warn_if_collapsed, warn_if_unmoved
 from anomaly_estimators.training.loop import TrainingOptions, run_phases
@@ -202,6 +203,10 @@ class DeepDetector(OutlierDetector):
         """Return the anomaly scores of a batch, of shape (n,)."""
         raise NotImplementedError
 
+    def _module_latent_and_score(self, module: nn.Module, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what an UAI layer builds upon: the latent representation and the score of a batch."""
+        return self._module_transform(module, X), self._module_score(module, X)
+
     def _trim(self, module: nn.Module) -> None:
         """Drop from the trained network, in place, what no score needs."""
 
@@ -289,7 +294,7 @@ class DeepDetector(OutlierDetector):
             fingerprint = data_fingerprint(X, labels, self._describe() + started)
             resume = load_checkpoint(self.checkpoint, fingerprint)
             seed = resume["seed"] if resume else seed
-        scaler = self.scaler_ if warm else fit_scaler(self.scaler, X)
+        scaler = self.scaler_ if warm else self._fit_scaler(X)
         with isolated_randomness(seed, device):
             module = self._warm_module(X) if warm else self._new_module(X.shape[1])
             net = self._make_net(module, device, self._resolve_batch_size(X.shape[0]))
@@ -364,9 +369,14 @@ class DeepDetector(OutlierDetector):
         device = self.net_.device
         if dtype == np.float64:
             module = copy.deepcopy(module).double()
-        with torch.inference_mode():
-            for piece in RowSource(X, None if scaled else self.scaler_, dtype).pieces():
-                yield function(module, piece.to(device)).cpu().numpy().astype(dtype, copy=False)
+        for piece in RowSource(X, None if scaled else self.scaler_, dtype).pieces():
+            # Left before the piece is yielded: the mode would be the caller's too.
+            with torch.inference_mode():
+                mapped = function(module, piece.to(device)).cpu().numpy()
+            yield mapped.astype(dtype, copy=False)
+
+    def _fit_scaler(self, X: np.ndarray):
+        return fit_scaler(self.scaler, X)
 
     def _new_module(self, n_features: int) -> nn.Module:
         with single_precision():

@@ -54,6 +54,8 @@ def epochs(cls: type, n: int) -> dict:
 def small(cls: type, **params) -> BaseEstimator:
     """Instance with a tiny network, if it has one, and a fixed seed."""
     tiny = known(cls, **SMALL) if issubclass(cls, ae.DeepDetector) else {}
+    if cls is ae.UAI:
+        tiny = {"estimator": small(ae.DenoisingAutoencoder), "n_steps": 3}
     return cls(**{**tiny, **known(cls, random_state=0), **params})
 
 
@@ -64,6 +66,16 @@ def labels(cls: type, n_rows: int) -> np.ndarray | None:
     kinds = np.zeros(n_rows)
     kinds[::10], kinds[5::10] = -1, 1
     return kinds
+
+
+def suited(cls: type, X: np.ndarray) -> np.ndarray:
+    """Rows as they suit a detector: where it takes a column for a label, with one of two labels.
+
+    All rows but the last have the same.
+    """
+    if not known(cls, label_column=-1):
+        return X
+    return np.column_stack([X, np.arange(len(X)) == len(X) - 1]).astype(X.dtype)
 
 
 def fitted(cls: type, X, **params) -> BaseEstimator:

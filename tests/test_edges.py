@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from _public import deep_detectors, epochs, known, labels, public_detectors, small
+from _public import deep_detectors, epochs, known, labels, public_detectors, small, suited
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -88,14 +88,15 @@ def test_extreme_scales(cls, params, scale):
     )
 )
 def test_any_rows(cls, X):
-    assert_sound(small(cls, **epochs(cls, 1)), X)
+    assert_sound(small(cls, **epochs(cls, 1)), suited(cls, X))
 
 
 @detectors
 @few
 @given(n=st.integers(2, 7), d=st.integers(1, 5), batch_size=st.integers(1, 5))
 def test_any_small_shape(cls, n, d, batch_size):
-    assert_sound(small(cls, **known(cls, batch_size=batch_size), **epochs(cls, 1)), normal(n, d))
+    X = suited(cls, normal(n, d))
+    assert_sound(small(cls, **known(cls, batch_size=batch_size), **epochs(cls, 1)), X)
 
 
 @detectors
@@ -113,13 +114,13 @@ def test_odd_columns(cls, column, kind):
         "huge": 1e20,
         "integer": np.arange(12),
     }[kind]
-    assert_sound(small(cls), X)
+    assert_sound(small(cls), suited(cls, X))
 
 
 @scaled
 def test_rows_of_zeros_and_equal_rows(cls, params):
     for X in (np.zeros((6, 3)), np.ones((6, 3)), np.r_[np.zeros((3, 3)), normal()]):
-        scores = assert_sound(small(cls, **params), X)
+        scores = assert_sound(small(cls, **params), suited(cls, X))
         np.testing.assert_allclose(scores[0], scores[1], rtol=1e-10)
 
 

@@ -118,8 +118,10 @@ def test_round_trip(cls, tmp_path):
     estimator = fitted(cls)
     restored = load(saved(estimator, tmp_path))
     assert type(restored) is cls
-    assert restored.get_params() == estimator.get_params()
-    assert vars(restored).keys() == vars(estimator).keys()
+    assert repr(restored.get_params()) == repr(estimator.get_params())
+    # All but the table under audit.
+    kept = vars(estimator).keys() - getattr(cls, "_table_attributes", frozenset())
+    assert vars(restored).keys() == kept
     assert_same(estimator, restored, make_rows())
     for name, value in vars(estimator).items():
         if isinstance(value, np.ndarray):

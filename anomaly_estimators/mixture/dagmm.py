@@ -330,6 +330,10 @@ class DAGMM(AutoencodingDetector):
     def _module_score(self, module: nn.Module, X: Tensor) -> Tensor:
         return module.head.energy(self._module_transform(module, X))
 
+    def _module_latent_and_score(self, module: nn.Module, X: Tensor) -> tuple[Tensor, Tensor]:
+        z = self._module_transform(module, X)
+        return z, module.head.energy(z)
+
     def predict_component_proba(self, X) -> np.ndarray:
         """Memberships of rows in the components of the mixture, by the estimation network (eq 4).
 

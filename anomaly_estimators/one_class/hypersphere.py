@@ -143,3 +143,7 @@ class HypersphereDetector(AutoencodingDetector):
 
     def _module_score(self, module: nn.Module, X: Tensor) -> Tensor:
         return module.squared_distance(X).sqrt()
+
+    def _module_latent_and_score(self, module: nn.Module, X: Tensor) -> tuple[Tensor, Tensor]:
+        codes = module(X)
+        return codes, squared_distance(codes, module.center).sqrt()

@@ -1,7 +1,6 @@
 """Fitted estimators to files and back."""
 
 import os
-from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -9,14 +8,9 @@ from sklearn.utils.validation import check_is_fitted
 from anomaly_estimators import __version__
 from anomaly_estimators.base import OutlierDetector
 from anomaly_estimators.persistence.container import pack, read_bytes, unpack, write_bytes
+from anomaly_estimators.persistence.detectors import DetectorDecoder, DetectorEncoder
 from anomaly_estimators.persistence.errors import LoadError
-from anomaly_estimators.persistence.registry import find_class, stored_name
-from anomaly_estimators.persistence.values import (
-    Decoder,
-    Encoder,
-    NotStorableError,
-    check_attributes,
-)
+from anomaly_estimators.persistence.registry import stored_name
 
 __all__ = ["load", "save"]
 
@@ -33,8 +27,6 @@ _ENTRIES = {
 _N_PROBES = 4
 # Relative to the largest score: other processors round differently, another model is further off.
 _PROBE_TOLERANCE = 1e-4
-# So that the probes of a forged file fit into any memory.
-_MAX_FEATURES = 10_000_000
 
 
 def save(estimator: OutlierDetector, path: str | os.PathLike) -> None:
@@ -168,36 +160,13 @@ def load(path: str | os.PathLike, *, device: str | None = None) -> OutlierDetect
 
 
 def _to_bytes(estimator: OutlierDetector) -> bytes:
-    encoder = Encoder()
-    parameters = {
-        name: _encode(encoder, estimator, "parameter", name, value)
-        for name, value in estimator.get_params(deep=False).items()
-        if name not in estimator._local_parameters
-    }
-    state = {
-        name: _encode(encoder, estimator, "attribute", name, value)
-        for name, value in estimator._get_fitted_state().items()
-    }
+    encoder = DetectorEncoder()
     document = {
         "library_version": __version__,
-        "class": stored_name(type(estimator)),
-        "parameters": parameters,
-        "state": state,
+        **encoder.encode_detector(estimator),
         "probe_scores": encoder.encode(_probe_scores(estimator), "probe_scores"),
     }
     return pack(document, encoder.arrays)
-
-
-def _encode(encoder: Encoder, estimator: OutlierDetector, kind: str, name: str, value):
-    try:
-        return encoder.encode(value, f"{kind}.{name}")
-    except NotStorableError as error:
-        raise ValueError(
-            f"The {kind} {name} of {type(estimator).__name__} holds an object of type {error}, "
-            "which a file that is safe to load cannot store. Use a number, a name or None in its "
-            "place, or keep the estimator by pickle or joblib, and load that from trusted sources "
-            "only."
-        ) from None
 
 
 def _check_restored(estimator: OutlierDetector, data: bytes) -> None:
@@ -219,61 +188,32 @@ def _from_bytes(data: bytes, device: str | None) -> OutlierDetector:
     if document.keys() != _ENTRIES:
         raise LoadError("entries are missing, or it has unknown ones")
     name, version = document["class"], document["library_version"]
-    cls = find_class(name) if isinstance(name, str) else None
-    if cls is None:
-        raise LoadError(
-            f"it names the class {name!r:.80}, which is neither an estimator of this library "
-            f"(version {__version__}; the file is from {version!r:.40}) nor a registered one"
-        )
+    # Any memory can be too small for a forged file, and any number too large.
     try:
-        # Any memory can be too small for a forged file, and any number too large.
         with np.errstate(all="ignore"):
-            return _restore(cls, document, Decoder(arrays), device)
-    except LoadError:
-        raise
+            return _restore(document, DetectorDecoder(arrays, device))
+    except LoadError as error:
+        raise LoadError(
+            f"{error} (the file is from version {version!r:.40}, this is version {__version__})"
+        ) from error
     except Exception as error:
         raise LoadError(
-            f"{cls.__name__} of version {__version__} cannot be restored from it, which is from "
-            f"version {version!r:.40} ({type(error).__name__}: {error!s:.500})"
+            f"the {name!s:.80} of version {version!r:.40} in it cannot be restored by version "
+            f"{__version__} ({type(error).__name__}: {error!s:.500})"
         ) from error
 
 
-def _restore(cls: type, document: dict, decoder: Decoder, device: str | None) -> OutlierDetector:
-    parameters = decoder.decode({"dict": document["parameters"]})
-    state = decoder.decode({"dict": document["state"]})
+def _restore(document: dict, decoder: DetectorDecoder) -> OutlierDetector:
     expected = decoder.decode(document["probe_scores"])
+    if not isinstance(document["state"], dict):
+        raise LoadError("what the estimator has learned is missing")
+    estimator = decoder.decode_detector(
+        {key: document[key] for key in ("class", "parameters", "state")}
+    )
     if decoder.unused:
         raise LoadError(f"it has an array that belongs to nothing, {min(decoder.unused)!r:.80}")
-    estimator = cls()
-    unknown = parameters.keys() - (estimator.get_params(deep=False).keys() - cls._local_parameters)
-    if unknown:
-        raise LoadError(
-            f"{cls.__name__} of version {__version__} has no parameter {min(unknown)!r:.80} that a "
-            f"file may set; the file is from version {document['library_version']!r:.40}"
-        )
-    check_attributes(cls, state, estimator.get_params(deep=False))
-    _check_common_attributes(state)
-    estimator.set_params(**parameters)
-    if device is not None and "device" in estimator.get_params(deep=False):
-        estimator.set_params(device=device)
-    estimator._validate_params()
-    estimator._set_fitted_state(state)
     _check_probe_scores(_probe_scores(estimator), expected)
     return estimator
-
-
-def _check_common_attributes(state: dict) -> None:
-    """Refuse what every detector has, if it is not what every detector has there."""
-    n_features, offset = state.get("n_features_in_"), state.get("offset_")
-    if not isinstance(n_features, Integral) or not 1 <= n_features <= _MAX_FEATURES:
-        raise LoadError("its number of features is none")
-    if not isinstance(offset, Real) or not np.isfinite(offset):
-        raise LoadError("its threshold is none")
-    names = state.get("feature_names_in_")
-    if names is not None and not (
-        isinstance(names, np.ndarray) and names.dtype == object and names.shape == (n_features,)
-    ):
-        raise LoadError("its feature names are none")
 
 
 def _probe_scores(estimator: OutlierDetector) -> np.ndarray:

@@ -7,11 +7,14 @@ from sklearn.base import BaseEstimator
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
 from anomaly_estimators.persistence.errors import LoadError
+from anomaly_estimators.training.labelled import LabelledScaler
 
 __all__ = ["Decoder", "Encoder", "NotStorableError"]
 
-# The transformers that consist of numbers alone.
-_SCALERS = {cls.__name__: cls for cls in (MinMaxScaler, RobustScaler, StandardScaler)}
+# The transformers that consist of numbers alone, and of one another.
+_SCALERS = {
+    cls.__name__: cls for cls in (LabelledScaler, MinMaxScaler, RobustScaler, StandardScaler)
+}
 _MT19937_WORDS = 624
 
 
@@ -125,6 +128,9 @@ class Decoder:
         if not isinstance(encoded, dict):
             return encoded
         kind, content = next(iter(encoded.items())) if len(encoded) == 1 else (None, None)
+        return self._decode_object(kind, content)
+
+    def _decode_object(self, kind, content):
         match kind, content:
             case "array", str():
                 return self._array(content)

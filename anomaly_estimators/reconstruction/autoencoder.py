@@ -80,6 +80,11 @@ class Autoencoder(AutoencodingDetector):
     def _module_transform(self, module: nn.Module, X: Tensor) -> Tensor:
         return module.encoder(X)
 
+    def _module_latent_and_score(self, module: nn.Module, X: Tensor) -> tuple[Tensor, Tensor]:
+        # In one pass.
+        code, reconstruction = module(X)
+        return code, squared_error(X, reconstruction)
+
     def inverse_transform(self, X) -> np.ndarray:
         """Decode codes to rows on the scale of the training data.
 

@@ -199,6 +199,16 @@ class ResidentRows(torch.utils.data.TensorDataset):
 
     batches = ResidentBatches
 
+    def take(self, rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows by their numbers, and labels for them, on the device."""
+        X, y = self.tensors
+        return X.index_select(0, rows.to(X.device)), labels.to(y.device)
+
+    def relabelled(self, labels: Tensor) -> "ResidentRows":
+        """Return the same rows with other labels."""
+        X, y = self.tensors
+        return ResidentRows(X, labels.to(y.device))
+
 
 class StreamedRows(torch.utils.data.Dataset):
     """Rows that stay where they are and are read when a batch needs them.
@@ -230,6 +240,14 @@ class StreamedRows(torch.utils.data.Dataset):
     def read(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Read rows by their numbers, on the CPU."""
         return self.source.take(rows), self.labels[torch.from_numpy(rows)]
+
+    def take(self, rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows by their numbers, and labels for them, on the device."""
+        return self.place(self.source.take(rows.numpy()), labels)
+
+    def relabelled(self, labels: Tensor) -> "StreamedRows":
+        """Return the same rows with other labels."""
+        return StreamedRows(self.source, labels, self.rows, self.device)
 
     def place(self, X: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Move a batch to the device."""

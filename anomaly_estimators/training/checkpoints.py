@@ -12,24 +12,9 @@ from sklearn.base import BaseEstimator
 from skorch.callbacks import Callback
 from torch import nn
 
-__all__ = ["Checkpointer", "data_fingerprint", "describe", "load_checkpoint"]
+__all__ = ["Checkpointer", "describe", "load_checkpoint"]
 
 _FORMAT = 1
-
-
-def data_fingerprint(X: np.ndarray, y: np.ndarray | None, extra: str) -> str:
-    """Digest by which a checkpoint knows its own data and parameters.
-
-    At most 64 blocks of rows are read, spread over the whole, so that it costs nothing on large
-    files.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{X.shape}{X.dtype}{extra}".encode())
-    for start in np.unique(np.linspace(0, max(0, X.shape[0] - 16), 64).astype(int)):
-        digest.update(np.ascontiguousarray(X[start : start + 16]).tobytes())
-    if y is not None:
-        digest.update(np.ascontiguousarray(y).tobytes())
-    return digest.hexdigest()
 
 
 def describe(value) -> str:

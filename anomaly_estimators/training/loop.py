@@ -1,5 +1,6 @@
 """Running the phases of a fit."""
 
+import copy
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -90,6 +91,9 @@ class _Run:
     def begin_phase(self, phase: Phase) -> None:
         net = self.net
         net.begin_phase(phase)
+        if phase.optimizer_state:
+            state = copy.deepcopy(phase.optimizer_state)
+            net.optimizer_.load_state_dict({**net.optimizer_.state_dict(), "state": state})
         self.epoch = 0
         self.applied = (1.0, id(net.optimizer_))
         self.base_rates = [group["lr"] for group in net.optimizer_.param_groups]
@@ -110,6 +114,9 @@ class _Run:
             self.averaging.end_phase(net)
         if self.options.early_stopping and net.phase_.main:
             self.options.early_stopping.end_phase(net)
+        if net.phase_.optimizer_state is not None:
+            net.phase_.optimizer_state.clear()
+            net.phase_.optimizer_state.update(net.optimizer_.state_dict()["state"])
 
     def state_dict(self) -> dict:
         cuda = self.net.device.type == "cuda"

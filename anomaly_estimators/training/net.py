@@ -22,9 +22,12 @@ OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict]] = {
 
 
 def make_optimizer(
-    optimizer: str | Callable, parameters: list[nn.Parameter], lr: float, weight_decay: float
+    optimizer: str | Callable, parameters: list, lr: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """Build an optimizer from its name, its class, or any callable with the same signature."""
+    """Build an optimizer from its name, its class, or any callable with the same signature.
+
+    The parameters are a list, or groups of them as torch's optimizers take them.
+    """
     cls, options = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else (optimizer, {})
     if weight_decay:
         options = {**options, "weight_decay": weight_decay}
@@ -104,6 +107,13 @@ class DetectorNet(skorch.NeuralNet):
         if self.phase_ is not None:
             lr = self.lr if self.phase_.learning_rate is None else self.phase_.learning_rate
             parameters = [p for _, p in self.get_all_learnable_params() if p.requires_grad]
+            if self.phase_.faster is not None:
+                part, rate = self.phase_.faster
+                apart = set(part.parameters())
+                parameters = [
+                    {"params": [p for p in parameters if p not in apart]},
+                    {"params": [p for p in parameters if p in apart], "lr": rate},
+                ]
             self.optimizer_ = make_optimizer(self.optimizer, parameters, lr, self.weight_decay)
         return self
 

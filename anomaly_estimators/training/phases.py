@@ -27,6 +27,8 @@ class Phase:
         network. It shares its parameters with the network.
     learning_rate : float, default=None
         ``None`` takes the estimator's.
+    faster : tuple of torch.nn.Module and float, default=None
+        A part of the module that has a learning rate of its own, and that rate.
     main : bool, default=True
         False for pre-training, which a warm start leaves out, and which neither early stopping nor
         weight averaging touches.
@@ -36,6 +38,9 @@ class Phase:
         beside the weights: a centre, say.
         The module is in evaluation mode, without gradients. A warm start leaves it out: there the
         method goes on with what it has.
+    optimizer_state : dict, default=None
+        Carries the state of the optimizer, such as its moments, from one run of a phase to the next:
+        taken up at the beginning if it holds anything, and filled at the end.
     """
 
     name: str
@@ -43,5 +48,7 @@ class Phase:
     max_iter: int | None
     module: nn.Module | None = None
     learning_rate: float | None = None
+    faster: tuple[nn.Module, float] | None = None
     main: bool = True
     begin: Callable[[Iterable[tuple[Tensor, Tensor]]], None] | None = None
+    optimizer_state: dict | None = None

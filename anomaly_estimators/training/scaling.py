@@ -6,7 +6,7 @@ from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
 from anomaly_estimators.training.rows import RowSource
 
-__all__ = ["SCALERS", "fit_scaler"]
+__all__ = ["SCALERS", "fit_scaler", "make_scaler"]
 
 #: The scalers that can be asked for by name.
 SCALERS = {
@@ -16,6 +16,13 @@ SCALERS = {
 }
 # Rows of a memory map on which a scaler without partial_fit is fitted.
 _SAMPLED_ROWS = 100_000
+
+
+def make_scaler(scaler):
+    """Return a new scaler, not fitted: one named in ``SCALERS``, a clone of a transformer, or ``None``."""
+    if scaler is None:
+        return None
+    return SCALERS[scaler]() if isinstance(scaler, str) else clone(scaler)
 
 
 def fit_scaler(scaler, X: np.ndarray):
@@ -36,9 +43,9 @@ def fit_scaler(scaler, X: np.ndarray):
     ValueError
         If the transformer changes the number of features.
     """
-    if scaler is None:
+    fitted = make_scaler(scaler)
+    if fitted is None:
         return None
-    fitted = SCALERS[scaler]() if isinstance(scaler, str) else clone(scaler)
     plain = RowSource(X, None, np.float64)
     if not isinstance(X, np.memmap):
         fitted.fit(X)

@@ -18,7 +18,8 @@ from anomaly_estimators import DAGMM, Autoencoder, deep
 from anomaly_estimators.functional.reconstruction import squared_error
 from anomaly_estimators.nn.autoencoder import mlp_autoencoder
 from anomaly_estimators.training import checkpoints
-from anomaly_estimators.training.checkpoints import data_fingerprint, describe
+from anomaly_estimators.fingerprint import data_fingerprint
+from anomaly_estimators.training.checkpoints import describe
 
 
 class Stop(Callback):

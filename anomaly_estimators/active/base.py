@@ -1,0 +1,253 @@
+"""The contract of every active detector: query, teach, and go on."""
+
+from numbers import Integral
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils.validation import check_is_fitted
+
+from anomaly_estimators.active.verdicts import check_verdicts, find_contradiction
+from anomaly_estimators.base import OutlierDetector, _unchanged_on_failure
+from anomaly_estimators.fingerprint import data_fingerprint
+from anomaly_estimators.labels import read_labels
+
+__all__ = ["ActiveDetector"]
+
+
+class Pool(NamedTuple):
+    """The table under audit."""
+
+    source: object  # what the user passed
+    rows: np.ndarray  # (n, n_features), validated
+    scores: np.ndarray  # (n,)
+
+
+class ActiveDetector(OutlierDetector):
+    """Base class of the detectors that learn from an expert, a few rows a round.
+
+    ``fit`` takes the table to be audited, ``query`` hands over the rows to look at, ``teach`` learns
+    from the verdicts. A subclass defines
+
+    - ``_start(X, labels)``: the fit before the first round, with the labels that are known already;
+    - ``_continue(X, labels, taught)``: learning from all labels known by now, of which the rows
+      ``taught`` are news, at a cost that does not depend on the rounds before. What it changes it must
+      replace, never alter in place: a round that fails is undone by putting the attributes back;
+    - ``_anomaly_score(X)``, as every detector.
+
+    Attributes
+    ----------
+    labels_ : ndarray of shape (n_samples,), dtype int8
+        What is known of the rows of the table: +1 normal, -1 anomaly, 0 not audited yet.
+    n_rounds_ : int
+        Number of rounds of teaching since ``fit``.
+    """
+
+    _uses_labels = True
+    # Attributes that hold the table, or what is computed of it: they are in no pickle and no file.
+    _table_attributes = frozenset({"_pool"})
+
+    def fit(self, X, y=None):
+        """Fit the table that is to be audited.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The table, at least two rows.
+        y : array-like of shape (n_samples,), default=None
+            What is known already, read by sign: +1 normal, -1 anomaly, 0 not audited. ``None`` if
+            nothing is.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator. If the fit fails, the estimator is left as it was.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is impossible, if X has missing or infinite values or too few rows, or if
+            all rows are labelled as anomalies.
+        """
+        with _unchanged_on_failure(self):
+            super().fit(X, y)
+            self._pool = self._pool._replace(source=X)
+        return self
+
+    def partial_fit(self, X, y=None):
+        """Go on learning from where the detector stands, by one round.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The table, which may have changed since ``fit``: from now on it is the one to be audited.
+        y : array-like of shape (n_samples,), default=None
+            All that is known of its rows by now, as in :meth:`fit`; it replaces what was known
+            before. ``None`` keeps what is known of the same table, and nothing of another.
+
+        Returns
+        -------
+        self : object
+            If it was not fitted yet, as by :meth:`fit`. If learning fails, the estimator is left as it
+            was.
+
+        Raises
+        ------
+        ValueError
+            As by :meth:`fit`, or if X has another number of features.
+        """
+        if "labels_" not in vars(self):
+            return self.fit(X, y)
+        with _unchanged_on_failure(self):
+            self._validate_params()
+            self._check_parameters()
+            rows = self._validate_rows(X, reset=False)
+            if y is None and self._is_audited(X, rows):
+                labels, taught = self.labels_, np.empty(0, dtype=np.intp)
+            else:
+                labels = read_labels(y, rows)
+                taught = np.flatnonzero(labels)
+            self._check_labels(labels)
+            self._learn(X, rows, labels, taught)
+        return self
+
+    def query(self, X, k=10) -> np.ndarray:
+        """Choose the rows to audit next: the most suspicious of those not audited yet.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The table of ``fit``, or of the last ``partial_fit``.
+        k : int, default=10
+            Number of rows.
+
+        Returns
+        -------
+        ndarray of shape (at most k,), dtype int64
+            Positions of rows in the table, the most suspicious first. Fewer than ``k`` if fewer are
+            left, none once all rows are audited. No row comes again after its verdict was taught.
+
+        Raises
+        ------
+        ValueError
+            If X is another table than the one under audit, or k is no positive number.
+        """
+        check_is_fitted(self)
+        _check_k(k)
+        scores = self._attach(X).scores
+        candidates = np.flatnonzero(self.labels_ == 0)
+        # Stable: rows with equal scores come in their order.
+        return candidates[np.argsort(scores[candidates], kind="stable")[:k]]
+
+    def teach(self, indices, verdicts, *, revise=False):
+        """Learn from the verdicts on some rows, by one round.
+
+        Parameters
+        ----------
+        indices : array-like of int of shape (n,)
+            Positions of rows in the table, which need not have been queried.
+        verdicts : array-like of shape (n,)
+            -1 for an anomaly, +1 for a normal row.
+        revise : bool, default=False
+            Whether these verdicts replace those that were given on the same rows before. Otherwise a
+            verdict that contradicts an earlier one is an error.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If an index is none of the table's, an index comes twice, there are not as many verdicts
+            as indices, a verdict is neither -1 nor +1, or a verdict contradicts an earlier one and
+            ``revise`` is False. Nothing has changed then.
+        """
+        check_is_fitted(self)
+        indices, verdicts = check_verdicts(indices, verdicts, len(self.labels_))
+        if not revise:
+            contradiction = find_contradiction(indices, verdicts, self.labels_)
+            if contradiction is not None:
+                raise ValueError(f"{contradiction} To correct a verdict, pass revise=True.")
+        pool = vars(self).get("_pool")
+        if pool is None:
+            raise ValueError(
+                "The table under audit is not kept in files, pickles and copies: call query(X) or "
+                "partial_fit(X, y) with it first."
+            )
+        if not len(indices):
+            return self
+        labels = self.labels_.copy()
+        labels[indices] = verdicts
+        self._check_labels(labels)
+        with _unchanged_on_failure(self):
+            self._learn(pool.source, pool.rows, labels, indices)
+        return self
+
+    # What a subclass defines
+
+    def _start(self, X: np.ndarray, labels: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def _continue(self, X: np.ndarray, labels: np.ndarray, taught: np.ndarray) -> None:
+        raise NotImplementedError
+
+    # What is shared
+
+    def _fit(self, X: np.ndarray, labels: np.ndarray) -> None:
+        self.n_rounds_ = 0
+        self._start(X, labels)
+        self.labels_ = labels
+
+    def _learn(self, source, X: np.ndarray, labels: np.ndarray, taught: np.ndarray) -> None:
+        self._continue(X, labels, taught)
+        self.labels_ = labels
+        self.n_rounds_ = self.n_rounds_ + 1
+        self._calibrate(X)
+        self._pool = self._pool._replace(source=source)
+
+    def _set_threshold(self, scores: np.ndarray, X: np.ndarray) -> None:
+        super()._set_threshold(scores, X)
+        before = vars(self).get("_pool")
+        if before is None or before.rows is not X:
+            self._fingerprint = data_fingerprint(X, X)
+        # Kept, so that a round scores the table once.
+        self._pool = Pool(None, X, scores)
+
+    def _is_audited(self, X, rows: np.ndarray) -> bool:
+        """Whether a table is the one under audit."""
+        pool = vars(self).get("_pool")
+        if pool is not None and (X is pool.source or rows is pool.rows):
+            return True
+        return len(rows) == len(self.labels_) and self._fingerprint == data_fingerprint(rows, rows)
+
+    def _attach(self, X) -> Pool:
+        """Return the pool, taken from X again where it was lost with a file."""
+        pool = vars(self).get("_pool")
+        if pool is not None and X is pool.source:
+            return pool
+        rows = self._validate_rows(X, reset=False)
+        if not self._is_audited(X, rows):
+            raise ValueError(
+                "X is not the table under audit. Pass the table of fit; to go on with another one, call "
+                "partial_fit(X, y) first, with y holding what is known of its rows (0 where nothing is)."
+            )
+        if pool is None:
+            pool = Pool(X, rows, self._scores(rows))
+            self._pool = pool
+        return pool
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in self._table_attributes}
+
+    def _get_fitted_state(self) -> dict:
+        state = super()._get_fitted_state()
+        return {name: value for name, value in state.items() if name not in self._table_attributes}
+
+
+@validate_params(
+    {"k": [Interval(Integral, 1, None, closed="left")]}, prefer_skip_nested_validation=True
+)
+def _check_k(k) -> None:
+    """Refuse what is no number of rows."""
