@@ -4,7 +4,7 @@ from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
 from anomaly_estimators.active.verdicts import check_verdicts, find_contradiction
@@ -246,8 +246,8 @@ class ActiveDetector(OutlierDetector):
         return {name: value for name, value in state.items() if name not in self._table_attributes}
 
 
-@validate_params(
-    {"k": [Interval(Integral, 1, None, closed="left")]}, prefer_skip_nested_validation=True
-)
 def _check_k(k) -> None:
     """Refuse what is no number of rows."""
+    validate_parameter_constraints(
+        {"k": [Interval(Integral, 1, None, closed="left")]}, {"k": k}, caller_name="query"
+    )

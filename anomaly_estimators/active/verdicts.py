@@ -54,7 +54,7 @@ def check_verdicts(indices, verdicts, n_rows: int) -> tuple[np.ndarray, np.ndarr
             "and +1 for a normal row."
         )
     for row, verdict in zip(rows, given, strict=True):
-        if isinstance(verdict, bool | np.bool_) or not _is_verdict(verdict):
+        if not _is_verdict(verdict):
             raise ValueError(
                 f"The verdict on row {row} is {_shown(verdict)}, but must be -1 for an anomaly or +1 for "
                 "a normal row. Leave a row out that the expert cannot tell."
@@ -95,8 +95,11 @@ def find_contradiction(indices: np.ndarray, verdicts: np.ndarray, labels: np.nda
 
 
 def _is_verdict(value) -> bool:
+    # True is not +1 here: it is as likely to mean "an anomaly".
+    if isinstance(value, bool | np.bool_ | str | bytes):
+        return False
     try:
-        return bool(value == -1) or bool(value == 1)
+        return np.ndim(value) == 0 and float(value) in (-1.0, 1.0)
     except (TypeError, ValueError):
         return False
 

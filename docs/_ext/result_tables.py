@@ -38,10 +38,13 @@ MEASURES = (
     "average_precision",
     "auc",
     "seconds",
+    "found",
+    "seen",
+    "unseen",
     "fit_seconds",
     "score_seconds",
 )
-SILENT = ("seed", "note", "normal_class", "known_classes")
+SILENT = ("seed", "note", "normal_class", "known_classes", "curve")
 
 
 def read_results(path):
