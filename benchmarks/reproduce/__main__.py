@@ -6,6 +6,8 @@ from benchmarks.reproduce import dagmm, dagmm_jumps
 from benchmarks.reproduce.deep_sad import jobs as deep_sad
 from benchmarks.reproduce.deep_sad.methods import METHODS
 from benchmarks.reproduce.runner import RESULTS, run_jobs
+from benchmarks.reproduce.uainets import jobs as uainets
+from benchmarks.reproduce.uainets.methods import METHODS as AUDITORS
 
 
 def main() -> None:
@@ -49,6 +51,20 @@ def main() -> None:
     )
     command.add_argument("--results", default=RESULTS, help="folder of the CSV files")
     command.set_defaults(run=deep_sad_tables)
+    command = papers.add_parser("uainets", help="table 1 and figures 3, 4 and 7 of UaiNets")
+    command.add_argument("--parts", nargs="+", choices=uainets.PARTS, default=list(uainets.PARTS))
+    command.add_argument(
+        "--datasets", nargs="+", choices=uainets.DATASETS, default=list(uainets.DATASETS)
+    )
+    command.add_argument("--methods", nargs="+", choices=list(AUDITORS), default=list(AUDITORS))
+    command.add_argument("--runs", type=int, default=5, help="seeds 0 to RUNS - 1 (default: 5)")
+    command.add_argument("--k", type=int, help="rows in a round (default: the paper's)")
+    command.add_argument(
+        "--budget", type=int, default=5_000, help="audited rows of figure 3 (default: 5000)"
+    )
+    command.add_argument("--jobs", type=int, default=1, help="processes at a time (default: 1)")
+    command.add_argument("--results", default=RESULTS, help="folder of the CSV files")
+    command.set_defaults(run=audits)
     arguments = parser.parse_args()
     arguments.run(parser, arguments)
 
@@ -82,6 +98,19 @@ def deep_sad_tables(parser, arguments) -> None:
         **shorter,
     )
     run_jobs(listed, deep_sad.result_files(arguments.results), arguments.jobs)
+
+
+def audits(parser, arguments) -> None:
+    """UaiNets' table and figures."""
+    listed = uainets.jobs(
+        arguments.parts,
+        arguments.datasets,
+        arguments.methods,
+        arguments.runs,
+        arguments.k,
+        arguments.budget,
+    )
+    run_jobs(listed, uainets.result_files(arguments.results), arguments.jobs)
 
 
 def jumps(parser, arguments) -> None:
