@@ -45,7 +45,8 @@ def audit(
     found : ndarray of int of shape (budget,)
         Number of true anomalies among the rows audited so far.
     seconds : float
-        Time that the training, the choosing and the scoring took.
+        Time that the training, the choosing and the scoring took, without the first training of the
+        paper's networks.
     """
     X = rows_of(method, problem)
     detector = in_rounds_of(k, rows_a_round(problem), make(method, seed, problem))
@@ -55,7 +56,7 @@ def audit(
         history = active_search(detector, X, lambda rows: answers[rows], budget, k, verbose=0)
         rows = history.indices
     else:
-        scores = detector.fit(X).score_samples(X)
+        scores = detector.fit(X, None).score_samples(X)
         rows = AuditHistory.from_scores(scores, problem.truth, k).indices[:budget]
     seconds = time.perf_counter() - started
     return np.cumsum(problem.truth[rows] < 0), seconds

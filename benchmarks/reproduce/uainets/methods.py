@@ -1,11 +1,12 @@
 """The methods that are compared, as the paper sets them."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 from sklearn.ensemble import IsolationForest
+from sklearn.frozen import FrozenEstimator
 
 from anomaly_estimators import (
     AAD,
@@ -46,16 +47,20 @@ def _epochs(n_rows: int) -> int:
     return max(1, round(_STEPS / -(-n_rows // 256)))
 
 
-def _dae(seed: int, problem: Problem):
-    return DenoisingAutoencoder(
-        max_iter=_epochs(len(problem.X)), scaler=problem.scaler, random_state=seed, **_NETWORK
-    )
+def _dae(seed: int, problem: Problem) -> FrozenEstimator:
+    return _pretrained(DenoisingAutoencoder, seed, problem)
 
 
-def _class(seed: int, problem: Problem):
-    return LabelConsistency(
-        max_iter=_epochs(len(problem.X)), scaler=problem.scaler, random_state=seed, **_NETWORK
-    )
+def _class(seed: int, problem: Problem) -> FrozenEstimator:
+    return _pretrained(LabelConsistency, seed, problem)
+
+
+@lru_cache(maxsize=2)
+def _pretrained(cls: type, seed: int, problem: Problem) -> FrozenEstimator:
+    """The paper's network after its first training, which several methods start from."""
+    X = labelled_rows(problem) if cls is LabelConsistency else problem.X
+    detector = cls(max_iter=_epochs(len(X)), scaler=problem.scaler, random_state=seed, **_NETWORK)
+    return FrozenEstimator(detector.fit(X))
 
 
 def _uai(base: Callable, seed: int, problem: Problem, **parameters):
@@ -73,13 +78,17 @@ def _dagmm(seed: int, problem: Problem):
     return DAGMM(random_state=seed, scaler="minmax", **_DAGMM)
 
 
-def _loda_aad(seed: int, problem: Problem):
-    return AAD(LODA(random_state=seed), max_labels=_memory(problem), random_state=seed)
+def _loda_aad(seed: int, problem: Problem, **parameters):
+    return _aad(LODA(random_state=seed), seed, problem, **parameters)
 
 
-def _tree_aad(seed: int, problem: Problem):
+def _tree_aad(seed: int, problem: Problem, **parameters):
     forest = IsolationForest(n_estimators=100, max_samples=256, random_state=seed)
-    return AAD(forest, max_labels=_memory(problem), random_state=seed)
+    return _aad(forest, seed, problem, **parameters)
+
+
+def _aad(ensemble, seed: int, problem: Problem, **parameters):
+    return AAD(ensemble, max_labels=_memory(problem), random_state=seed, **parameters)
 
 
 def _memory(problem: Problem) -> int | None:
@@ -92,7 +101,9 @@ METHODS: dict[str, Callable[[int, Problem], OutlierDetector]] = {
     "DAGMM (clean)": _dagmm,
     "DAGMM (dirty)": _dagmm,
     "LODA-AAD": _loda_aad,
+    "LODA-AAD, margin 0": partial(_loda_aad, margin=0.0),
     "Tree-AAD": _tree_aad,
+    "Tree-AAD, margin 0": partial(_tree_aad, margin=0.0),
     "DAE": _dae,
     "DAE_uai": partial(_uai, _dae),
     "DAE_uai, auto": partial(_uai, _dae, cold_start="auto"),
@@ -104,13 +115,16 @@ CLASSIFIERS = ("Class", "Class_uai")
 TABULAR = tuple(name for name in METHODS if name not in CLASSIFIERS)
 
 
-def make(method: str, seed: int, problem: Problem) -> OutlierDetector:
-    """The detector of a method."""
+def make(method: str, seed: int, problem: Problem) -> OutlierDetector | FrozenEstimator:
+    """The detector of a method; the paper's networks have had their first training."""
     return METHODS[method](seed, problem)
 
 
 def rows_of(method: str, problem: Problem) -> np.ndarray:
     """The rows as a method takes them: with the given label as the last column, for classifiers."""
-    if method not in CLASSIFIERS:
-        return problem.X
+    return labelled_rows(problem) if method in CLASSIFIERS else problem.X
+
+
+def labelled_rows(problem: Problem) -> np.ndarray:
+    """The rows with their given label as the last column."""
     return np.column_stack([problem.X, problem.label]).astype(np.float32)

@@ -27,7 +27,7 @@ def recall_by_budget(method: str, seed: int, k: int) -> list[dict]:
     problem = Problem(train.data, train.target, scaler="minmax")
     detector = in_rounds_of(k, 10, make(method, seed, problem))
     if not isinstance(detector, ActiveDetector):
-        scores = detector.fit(train.data).score_samples(test.data)
+        scores = detector.fit(train.data, None).score_samples(test.data)
         return [_row(method, k, 0, 0, scores, attacks, seen)]
     rows = []
 

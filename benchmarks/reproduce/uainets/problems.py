@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from anomaly_estimators.datasets import (
 __all__ = ["IMAGES", "OTHERS", "TABLES", "Problem", "image_problem", "is_there", "table_problem"]
 
 
-@dataclass(frozen=True)
+# Known by identity, so that what is computed of a table can be kept.
+@dataclass(frozen=True, eq=False)
 class Problem:
     """A table to audit, and the truth that the expert knows.
 
@@ -99,6 +100,7 @@ def is_there(name: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=1)
 def table_problem(name: str, seed: int) -> Problem:
     """One of the sets of table 1, or of the others."""
     X, truth = {**TABLES, **OTHERS}[name](seed)
@@ -106,7 +108,7 @@ def table_problem(name: str, seed: int) -> Problem:
     return Problem(np.ascontiguousarray(X, dtype=np.float32), truth, scaler=scaler)
 
 
-@cache
+@lru_cache(maxsize=1)
 def image_problem(name: str, seed: int) -> Problem:
     """One of the sets of figures 3 and 7: the training images, their pixels in [0, 1]."""
     source, _, kind = name.rpartition("_")
