@@ -43,6 +43,8 @@ MEASURES = (
     "unseen",
     "fit_seconds",
     "score_seconds",
+    "scoring_seconds",
+    "bare_seconds",
 )
 SILENT = ("seed", "note", "normal_class", "known_classes", "curve")
 
