@@ -331,8 +331,24 @@ def _open(path, X, known: np.ndarray, history: AuditHistory | None) -> Iterator[
 
 def _fingerprint(X) -> str:
     if not isinstance(X, np.memmap):
-        X = check_array(X, dtype=[np.float64, np.float32], order="C", ensure_all_finite=False)
+        if _holds_words(X):
+            # A data frame with given labels, say, which its detector knows to read.
+            X = np.ascontiguousarray(np.asarray(X).astype(str)).view(np.uint8)
+        X = check_array(
+            X, dtype=[np.float64, np.float32, np.uint8], order="C", ensure_all_finite=False
+        )
     return data_fingerprint(X, X)
+
+
+def _holds_words(X) -> bool:
+    X = np.asarray(X)
+    if X.ndim != 2 or X.dtype.kind not in "OSU":
+        return False
+    try:
+        X.astype(np.float64)
+    except (TypeError, ValueError):
+        return True
+    return False
 
 
 def _attach(error: BaseException, history: AuditHistory) -> None:

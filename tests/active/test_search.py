@@ -20,7 +20,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import check_random_state
 
-from anomaly_estimators import AuditHistory, active_search, load
+from anomaly_estimators import UAI, AuditHistory, LabelConsistency, active_search, load
 from anomaly_estimators.active.base import ActiveDetector
 from anomaly_estimators.active.session import SessionFile
 
@@ -731,3 +731,29 @@ def test_a_network_comes_back_bit_for_bit(uai, X, truth, path, tmp_path):
     final = active_search(loaded, X, Expert(truth), 20, 4, history=history, resume="keep")
     assert final == expected
     assert_array_equal(loaded.score_samples(X), whole.score_samples(X))
+
+
+def test_frame_with_words_is_audited_and_gone_on_with(tmp_path):
+    rng = np.random.default_rng(0)
+    kind = np.where(rng.uniform(size=60) < 0.5, "low", "high")
+    frame = pd.DataFrame(
+        {"a": (kind == "high") + 0.1 * rng.normal(size=60), "b": rng.normal(size=60), "kind": kind}
+    )
+    truth = np.ones(60, dtype=int)
+    truth[:4] = -1
+    frame.loc[:3, "kind"] = np.where(kind[:4] == "low", "high", "low")
+
+    def detector():
+        base = LabelConsistency(label_column="kind", max_iter=2, hidden_layer_sizes=(4,))
+        return UAI(base, n_steps=2, random_state=0)
+
+    def expert(rows):
+        return truth[rows]
+
+    path = tmp_path / "audit.jsonl"
+    whole = active_search(detector(), frame, expert, 12, 3)
+    active_search(detector(), frame, expert, 6, 3, path=path)
+    assert active_search(detector(), frame, expert, 12, 3, path=path) == whole
+    other = frame.assign(kind=frame["kind"].iloc[::-1].to_numpy())
+    with pytest.raises(ValueError, match="table"):
+        active_search(detector(), other, expert, 12, 3, path=path)
