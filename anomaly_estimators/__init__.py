@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 
 # public name -> module that defines it
 _PUBLIC = {
+    "AAD": "anomaly_estimators.active.aad",
+    "ActiveDetector": "anomaly_estimators.active.base",
     "AuditHistory": "anomaly_estimators.active.history",
     "Autoencoder": "anomaly_estimators.reconstruction.autoencoder",
     "DAGMM": "anomaly_estimators.mixture.dagmm",
@@ -20,6 +22,7 @@ _PUBLIC = {
     "DeepSVDD": "anomaly_estimators.one_class.deep_svdd",
     "DenoisingAutoencoder": "anomaly_estimators.reconstruction.denoising",
     "KDE": "anomaly_estimators.density.kde",
+    "LODA": "anomaly_estimators.active.loda",
     "LabelConsistency": "anomaly_estimators.classification.label_consistency",
     "OutlierDetector": "anomaly_estimators.base",
     "SSAD": "anomaly_estimators.one_class.ssad",

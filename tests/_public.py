@@ -3,12 +3,16 @@
 import inspect
 
 import numpy as np
+import skorch
 from sklearn.base import BaseEstimator
+from sklearn.ensemble import IsolationForest
+from torch import Tensor, nn
 
 import anomaly_estimators as ae
+from anomaly_estimators.active.base import ActiveDetector
 
 # What has no network of its own to train.
-ABSTRACT = {"OutlierDetector", "DeepDetector"}
+ABSTRACT = {"OutlierDetector", "DeepDetector", "ActiveDetector"}
 # Settings that make a network small, where it has such a parameter.
 SMALL = {
     "max_iter": 2,
@@ -40,6 +44,11 @@ def label_detectors() -> list[type]:
     return [cls for cls in public_detectors() if cls._uses_labels]
 
 
+def active_detectors() -> list[type]:
+    """The public detectors that learn from an expert, round by round."""
+    return [cls for cls in public_detectors() if issubclass(cls, ActiveDetector)]
+
+
 def known(cls: type, **params) -> dict:
     """Those of the parameters that a detector has."""
     names = inspect.signature(cls).parameters
@@ -52,10 +61,12 @@ def epochs(cls: type, n: int) -> dict:
 
 
 def small(cls: type, **params) -> BaseEstimator:
-    """Instance with a tiny network, if it has one, and a fixed seed."""
+    """Instance with a tiny network or ensemble, if it has one, and a fixed seed."""
     tiny = known(cls, **SMALL) if issubclass(cls, ae.DeepDetector) else {}
     if cls is ae.UAI:
         tiny = {"estimator": small(ae.DenoisingAutoencoder), "n_steps": 3}
+    if cls.__name__ == "AAD":
+        tiny = {"estimator": IsolationForest(n_estimators=10)}
     return cls(**{**tiny, **known(cls, random_state=0), **params})
 
 
@@ -81,3 +92,33 @@ def suited(cls: type, X: np.ndarray) -> np.ndarray:
 def fitted(cls: type, X, **params) -> BaseEstimator:
     """A small detector, fitted on rows and, where it learns from them, on labels."""
     return small(cls, **params).fit(X, labels(cls, len(X)))
+
+
+def learned(value):
+    """All that an object holds, bit for bit, as values that ``==`` compares.
+
+    Without the table under audit and the time that epochs took.
+    """
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray | np.generic):
+        plain = value.tolist() if value.dtype == object else value.tobytes()
+        return str(value.dtype), value.shape, plain
+    if isinstance(value, list | tuple):
+        return type(value).__name__, [learned(item) for item in value]
+    if isinstance(value, nn.Module):
+        modes = [part.training for part in value.modules()]
+        return repr(value), modes, learned(dict(value.state_dict()))
+    if isinstance(value, skorch.NeuralNet):
+        history = [{k: v for k, v in row.items() if k != "dur"} for row in value.history]
+        return learned(value.module_), learned(history), value.batch_size, value.lr
+    if isinstance(value, np.random.RandomState):
+        return learned(value.get_state(legacy=False))
+    if hasattr(value, "__getstate__") and not isinstance(value, dict | str | float | int | type):
+        state = value.__getstate__()
+        if isinstance(state, dict):
+            left_out = getattr(value, "_table_attributes", frozenset())
+            value = {key: item for key, item in state.items() if key not in left_out}
+    if isinstance(value, dict):
+        return {str(key): learned(item) for key, item in value.items()}
+    return repr(value)

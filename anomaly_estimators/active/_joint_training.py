@@ -87,10 +87,9 @@ def train_round(
             faster=(head, head_learning_rate),
             optimizer_state=memory,
         )
-        options = TrainingOptions(schedule=constant, seed=seed)
+        options = TrainingOptions(schedule=constant, seed=seed, keep_interrupted=False)
         generator = torch.Generator().manual_seed(seed)
-        if not run_phases(net, [phase], rows, None, options, generator):
-            raise KeyboardInterrupt
+        run_phases(net, [phase], rows, None, options, generator)
     taught = copy.copy(base)
     taught.net_ = base._make_net(module.eval(), device, base.net_.batch_size)
     taught.net_.history.extend(dict(row) for row in base.net_.history)

@@ -35,6 +35,9 @@ class ActiveDetector(OutlierDetector):
       replace, never alter in place: a round that fails is undone by putting the attributes back;
     - ``_anomaly_score(X)``, as every detector.
 
+    Parameters
+    ----------
+
     Attributes
     ----------
     labels_ : ndarray of shape (n_samples,), dtype int8
@@ -70,6 +73,7 @@ class ActiveDetector(OutlierDetector):
             all rows are labelled as anomalies.
         """
         with _unchanged_on_failure(self):
+            self._forget_table()
             super().fit(X, y)
             self._pool = self._pool._replace(source=X)
         return self
@@ -108,6 +112,8 @@ class ActiveDetector(OutlierDetector):
                 labels = read_labels(y, rows)
                 taught = np.flatnonzero(labels)
             self._check_labels(labels)
+            # It may have changed in its place.
+            self._forget_table()
             self._learn(X, rows, labels, taught)
         return self
 
@@ -194,6 +200,10 @@ class ActiveDetector(OutlierDetector):
 
     # What is shared
 
+    def _forget_table(self) -> None:
+        for name in self._table_attributes:
+            vars(self).pop(name, None)
+
     def _fit(self, X: np.ndarray, labels: np.ndarray) -> None:
         self.n_rounds_ = 0
         self._start(X, labels)
@@ -236,6 +246,19 @@ class ActiveDetector(OutlierDetector):
             pool = Pool(X, rows, self._scores(rows))
             self._pool = pool
         return pool
+
+    def _set_fitted_state(self, state: dict) -> None:
+        super()._set_fitted_state(state)
+        labels = self.labels_
+        if not (
+            isinstance(labels, np.ndarray)
+            and labels.dtype == np.int8
+            and labels.ndim == 1
+            and np.isin(labels, (-1, 0, 1)).all()
+            and isinstance(self.n_rounds_, int)
+            and isinstance(self._fingerprint, str)
+        ):
+            raise ValueError("the audit in it is none")
 
     def __getstate__(self):
         state = super().__getstate__()

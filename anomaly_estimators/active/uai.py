@@ -25,6 +25,7 @@ from anomaly_estimators.base import finite_scores, threshold
 from anomaly_estimators.deep import DeepDetector
 from anomaly_estimators.nn.active import join
 from anomaly_estimators.training.guards import warn_if_collapsed
+from anomaly_estimators.training.moments import check_moments
 from anomaly_estimators.training.net import OPTIMIZERS
 from anomaly_estimators.training.placement import place_rows
 from anomaly_estimators.training.rounds import AuditedRows
@@ -217,6 +218,7 @@ class UAI(ActiveDetector):
             base._fit_rows(X, labels if base._uses_labels else None)
         self.estimator_ = base
         self._moments: dict = {}
+        self._moments_of = ""
         self.loss_curve_ = []
         self._head = self._new_head(X)
         self._trust = Trust()
@@ -236,12 +238,16 @@ class UAI(ActiveDetector):
     def _train(self, X: np.ndarray, labels: np.ndarray, n_steps: int) -> None:
         """Train the detector and the head together on some steps."""
         base = self.estimator_
+        optimizer = base.optimizer if self.optimizer is None else self.optimizer
+        # Moments mean something to the optimizer that they are of.
+        name = optimizer if isinstance(optimizer, str) else repr(optimizer)
+        moments = self._moments if name == self._moments_of else {}
         done = train_round(
             base,
             head_of(self._head),
-            self._moments,
+            moments,
             self._place(X, labels, n_steps),
-            optimizer=base.optimizer if self.optimizer is None else self.optimizer,
+            optimizer=optimizer,
             learning_rate=base.learning_rate if self.learning_rate is None else self.learning_rate,
             head_learning_rate=self.head_learning_rate,
             audit_weight=self.audit_weight,
@@ -253,7 +259,7 @@ class UAI(ActiveDetector):
         done.base._finish(X)
         self.estimator_ = done.base
         self._head = arrays_of(done.head)
-        self._moments = done.moments
+        self._moments, self._moments_of = done.moments, name
         self.loss_curve_ = [*self.loss_curve_, done.loss]
 
     def _place(self, X: np.ndarray, labels: np.ndarray, n_steps: int) -> AuditedRows:
@@ -317,7 +323,8 @@ class UAI(ActiveDetector):
 
     def _calibrate(self, X: np.ndarray) -> None:
         both = finite_scores(self._both_scores(X))
-        # Both thresholds from one pass.
+        # Both thresholds from one pass. In a copy: a round that trained nothing may fail yet.
+        self.estimator_ = copy.copy(self.estimator_)
         self.estimator_.offset_ = threshold(both[:, 0], self.estimator_.contamination)
         self.chosen_score_ = self._choose_score(both[:, _COLUMNS["uai"]])
         self._set_threshold(np.ascontiguousarray(both[:, _COLUMNS[self.chosen_score_]]), X)
@@ -335,7 +342,16 @@ class UAI(ActiveDetector):
 
     def _set_fitted_state(self, state: dict) -> None:
         super()._set_fitted_state(state)
-        self._trust = Trust(*self._trust)
+        self._trust = Trust(*map(float, self._trust))
+        if (
+            len(self._trust) != len(state["_trust"])
+            or self._seed < 0
+            or not (isinstance(self._starts_warm, bool) and isinstance(self.loss_curve_, list))
+        ):
+            raise ValueError("the books of the audit are none")
+        networks = (self.estimator_.module_, head_of(self._head))
+        parameters = [p for part in networks for p in part.parameters() if p.requires_grad]
+        check_moments(self._moments, parameters)
         # Refuses a head that is none, and one that does not suit the detector.
         self._both_scores(np.zeros((1, self.n_features_in_), dtype=np.float32))
 

@@ -62,7 +62,7 @@ def check_verdicts(indices, verdicts, n_rows: int) -> tuple[np.ndarray, np.ndarr
     repeated, counts = np.unique(rows, return_counts=True)
     if (counts > 1).any():
         raise ValueError(
-            f"Row {repeated[counts > 1][0]} comes {counts.max()} times: give one verdict on a row."
+            f"Row {repeated[counts > 1][0]} comes {counts[counts > 1][0]} times: give one verdict on a row."
         )
     return rows, np.array([int(verdict) for verdict in given], dtype=np.int8)
 
@@ -96,11 +96,11 @@ def find_contradiction(indices: np.ndarray, verdicts: np.ndarray, labels: np.nda
 
 def _is_verdict(value) -> bool:
     # True is not +1 here: it is as likely to mean "an anomaly".
-    if isinstance(value, bool | np.bool_ | str | bytes):
+    if isinstance(value, str | bytes) or np.ndim(value) or np.asarray(value).dtype.kind == "b":
         return False
     try:
-        return np.ndim(value) == 0 and float(value) in (-1.0, 1.0)
-    except (TypeError, ValueError):
+        return float(value) in (-1.0, 1.0)
+    except (TypeError, ValueError, OverflowError):
         return False
 
 

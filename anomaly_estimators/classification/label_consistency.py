@@ -107,6 +107,12 @@ class _WithoutLabel(nn.Module):
         return self.network(X[:, :-1])
 
 
+_LABELS_BESIDE = (
+    "label_column=None takes the labels as y: pass them to fit and to the methods that score, or say "
+    "by label_column which column of X holds them. Within UAI, they have to be in X."
+)
+
+
 class LabelConsistency(AutoencodingDetector):
     """Classifier of a given label: rows whose label does not suit their features are anomalies.
 
@@ -374,6 +380,8 @@ class LabelConsistency(AutoencodingDetector):
         if isinstance(X, LabelledRows):
             return self._validate_pair(*X, reset=reset)
         if self.label_column is None:
+            if reset:
+                raise ValueError(_LABELS_BESIDE)
             # Without labels, for the methods that look at the features alone.
             return super()._validate_rows(X, reset=reset)
         labels = None
@@ -409,10 +417,7 @@ class LabelConsistency(AutoencodingDetector):
     def _validate_pair(self, X, y, *, reset: bool) -> np.ndarray:
         """Validate rows whose labels come beside them."""
         if y is None:
-            raise ValueError(
-                "label_column=None takes the labels as y: pass them to fit and to the methods that "
-                "score, or say by label_column which column of X holds them."
-            )
+            raise ValueError(_LABELS_BESIDE)
         features, labels = super()._validate_rows(X, reset=reset), read_given_labels(y)
         check_consistent_length(features, labels)
         return self._join(features, labels, features.shape[1], reset=reset)

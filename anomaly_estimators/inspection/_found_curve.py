@@ -7,6 +7,9 @@ import numpy as np
 from ..active.history import AuditHistory
 from ._plotting import import_pyplot
 
+# Curves whose names find room inside the axes.
+_INSIDE = 4
+
 
 class FoundCurveDisplay:
     """Anomalies found against the rows judged: figure 3 of [1]_.
@@ -94,7 +97,8 @@ class FoundCurveDisplay:
         if not runs:
             raise ValueError("There is no curve to draw: pass at least one history.")
         if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+            width = 6.4 if len(runs) <= _INSIDE else 8.0
+            _, ax = plt.subplots(figsize=(width, 3.6), layout="constrained")
             ax.locator_params(integer=True)
 
         self.lines_, self.bands_ = {}, {}
@@ -120,7 +124,10 @@ class FoundCurveDisplay:
         ax.margins(x=0.01)
         ax.set_ylim(bottom=0)
         if len(self.lines_) + len(self.references_) > 1:
-            ax.legend(framealpha=0.85, edgecolor="none")
+            # Many names would cover the curves: they stand beside the axes then.
+            many = len(self.lines_) > _INSIDE
+            beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if many else {}
+            ax.legend(framealpha=0.85, edgecolor="none", **beside)
         name = self.name if name is None else name
         if name is not None:
             ax.set_title(name)

@@ -140,8 +140,8 @@ class DetectorDecoder(Decoder):
 
     def _detector(self, encoded: dict) -> OutlierDetector:
         decoded = self.decode(encoded)
-        if not isinstance(decoded, OutlierDetector):
-            raise LoadError("its frozen estimator is no detector")
+        if not isinstance(decoded, OutlierDetector) or "offset_" not in vars(decoded):
+            raise LoadError("its frozen estimator is no fitted detector")
         return decoded
 
     @staticmethod

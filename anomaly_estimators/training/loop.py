@@ -36,6 +36,8 @@ class TrainingOptions:
     checkpoint: tuple[str, float] | None = None  # path, seconds between two writes
     fingerprint: str = ""
     seed: int = 0
+    # False where a training that was interrupted is of no use.
+    keep_interrupted: bool = True
 
 
 class _Conductor(Callback):
@@ -217,6 +219,8 @@ def run_phases(
             except StopPhase:
                 pass
             except KeyboardInterrupt:
+                if not options.keep_interrupted:
+                    raise
                 complete = False
             finally:
                 if options.progress:

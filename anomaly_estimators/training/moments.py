@@ -1,10 +1,46 @@
 """What an optimizer remembers, as arrays that any machine can read."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["moments_as_arrays", "moments_as_tensors"]
+__all__ = ["check_moments", "moments_as_arrays", "moments_as_tensors"]
+
+
+def check_moments(arrays: dict[str, dict], parameters: Sequence[Tensor]) -> None:
+    """Refuse moments of other parameters: a fused step reads and writes as far as the parameter goes.
+
+    Parameters
+    ----------
+    arrays : dict
+        What :func:`moments_as_arrays` returns for an optimizer that has a name.
+    parameters : sequence of Tensor
+        In the order in which the optimizer numbers them.
+
+    Raises
+    ------
+    ValueError
+
+    Examples
+    --------
+    >>> check_moments({"0": {"step": np.zeros(1, dtype=np.float32)}}, [torch.zeros(2)])
+    Traceback (most recent call last):
+    ...
+    ValueError: the optimizer's 'step' of parameter '0' is none
+    """
+    if not isinstance(arrays, dict):
+        raise ValueError("the optimizer's moments are none")
+    for number, moments in arrays.items():
+        if not (number.isdecimal() and int(number) < len(parameters) and isinstance(moments, dict)):
+            raise ValueError(f"the optimizer's moments of parameter {number!r:.20} are none")
+        for name, value in moments.items():
+            shape = () if name == "step" else tuple(parameters[int(number)].shape)
+            if getattr(value, "shape", None) != shape or value.dtype != np.float32:
+                raise ValueError(
+                    f"the optimizer's {name!r:.40} of parameter {number!r:.20} is none"
+                )
 
 
 def moments_as_arrays(state: dict[int, dict]) -> dict[str, dict]:

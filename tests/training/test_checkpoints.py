@@ -15,10 +15,10 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from anomaly_estimators import DAGMM, Autoencoder, deep
+from anomaly_estimators.fingerprint import data_fingerprint
 from anomaly_estimators.functional.reconstruction import squared_error
 from anomaly_estimators.nn.autoencoder import mlp_autoencoder
 from anomaly_estimators.training import checkpoints
-from anomaly_estimators.fingerprint import data_fingerprint
 from anomaly_estimators.training.checkpoints import describe
 
 

@@ -75,7 +75,6 @@ OTHERS: dict[str, Callable[[int], tuple]] = {
     "ann_thyroid": lambda seed: fetch_aad("ann_thyroid_1v3", return_X_y=True),
     "cardio": lambda seed: fetch_odds("cardio", return_X_y=True),
     "satimage-2": lambda seed: fetch_odds("satimage-2", return_X_y=True),
-    "satellite": lambda seed: fetch_odds("satellite", return_X_y=True),
 }
 
 _MAKERS = {
