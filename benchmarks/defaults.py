@@ -35,12 +35,14 @@ from sklearn.utils import check_random_state
 from anomaly_estimators import (
     DAGMM,
     KDE,
+    LODA,
     SSAD,
     SSDGM,
     Autoencoder,
     DeepClassifier,
     DeepSAD,
     DeepSVDD,
+    DenoisingAutoencoder,
 )
 from anomaly_estimators.datasets import fetch_kddcup99, fetch_odds
 from anomaly_estimators.datasets.protocols import one_class_split
@@ -82,12 +84,14 @@ DATASETS = {
 DETECTORS = {
     "DAGMM": DAGMM(),
     "Autoencoder": Autoencoder(),
+    "DenoisingAutoencoder": DenoisingAutoencoder(),
     "DeepSVDD": DeepSVDD(),
     "DeepSAD": DeepSAD(),
     "SSAD": make_pipeline(StandardScaler(), SSAD()),
     "SSDGM": SSDGM(),
     "DeepClassifier": DeepClassifier(),
     "KDE": KDE(),
+    "LODA": LODA(),
     "IsolationForest": IsolationForest(),
     "OneClassSVM": make_pipeline(StandardScaler(), OneClassSVM()),
     "LocalOutlierFactor": make_pipeline(StandardScaler(), LocalOutlierFactor(novelty=True)),

@@ -5,7 +5,8 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from benchmarks.reproduce.uainets import audits, methods, problems
+from benchmarks.reproduce.runner import headline
+from benchmarks.reproduce.uainets import audits, methods, novelty, problems
 from benchmarks.reproduce.uainets import jobs as uainets
 from benchmarks.reproduce.uainets.problems import Problem, image_problem, table_problem
 from benchmarks.reproduce.uainets.published import paper_f1
@@ -122,6 +123,23 @@ def test_jobs_are_known_again(tmp_path, problem, monkeypatch):
     assert not file.has(job)
     file.append([{**job.key, "seed": 0, **row} for row in rows])
     assert file.has(job)
+
+
+def test_progress_shows_a_figure_of_every_part(problem, monkeypatch):
+    monkeypatch.setattr(uainets, "image_problem", lambda dataset, seed: problem)
+    (row,) = uainets.run_images("mnist_0", "Tree-AAD", 0, 3, 6)
+    assert headline(row) == f"found {row['found']}"
+    shown = headline(
+        novelty._row("DAE", 10, 500, 7, np.arange(4.0), np.arange(4) < 2, np.arange(4) < 1)
+    )
+    assert shown == "found 7"
+
+
+def test_recall_is_told_apart_by_what_was_seen():
+    attacks, seen = np.array([1, 1, 1, 0, 0], bool), np.array([1, 0, 0, 1, 0], bool)
+    # Of the three rows with the lowest scores, one is normal.
+    row = novelty._row("DAE", 10, 0, 0, np.array([0.1, 0.2, 0.9, 0.3, 0.8]), attacks, seen)
+    assert (row["seen"], row["unseen"]) == ("1.0000", "0.5000")
 
 
 @pytest.mark.data

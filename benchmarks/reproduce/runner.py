@@ -134,7 +134,7 @@ def run_jobs(jobs: Sequence[Job], files: Mapping[str, ResultFile], n_jobs: int) 
 
 def headline(row: Mapping) -> str:
     """The figure of a row that the progress shows."""
-    measure = "f1" if "f1" in row else "roc_auc"
+    measure = next(name for name in ("f1", "roc_auc", "found") if name in row)
     return f"{measure} {row[measure]}"
 
 
