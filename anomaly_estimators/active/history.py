@@ -70,7 +70,7 @@ class AuditHistory:
 
     References
     ----------
-    .. [1] "UaiNets: From Unsupervised to Active Deep Anomaly Detection", under review at ICLR 2019,
+    .. [1] Pimentel et al., "UaiNets: From Unsupervised to Active Deep Anomaly Detection", 2018,
        section 4. The measures of its experiments are :meth:`found_at` and :meth:`f1`.
 
     Examples
@@ -328,8 +328,7 @@ class AuditHistory:
 
         References
         ----------
-        .. [1] "UaiNets: From Unsupervised to Active Deep Anomaly Detection", under review at ICLR
-           2019.
+        .. [1] Pimentel et al., "UaiNets: From Unsupervised to Active Deep Anomaly Detection", 2018.
         """
         _check_total(n_anomalies, self.verdicts)
         budget = len(self) if budget is None else budget

@@ -126,7 +126,7 @@ def active_search(
 
     References
     ----------
-    .. [1] "UaiNets: From Unsupervised to Active Deep Anomaly Detection", under review at ICLR 2019,
+    .. [1] Pimentel et al., "UaiNets: From Unsupervised to Active Deep Anomaly Detection", 2018,
        section 3.1, algorithm 1.
 
     Examples

@@ -107,7 +107,7 @@ class UAI(ActiveDetector):
 
     References
     ----------
-    .. [1] "UaiNets: From Unsupervised to Active Deep Anomaly Detection", under review for ICLR 2019.
+    .. [1] Pimentel et al., "UaiNets: From Unsupervised to Active Deep Anomaly Detection", 2018.
        https://openreview.net/forum?id=HJex0o05F7
 
     Examples

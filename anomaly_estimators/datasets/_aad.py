@@ -115,7 +115,7 @@ def fetch_aad(
     .. [2] S. Das, W.-K. Wong, A. Fern, T. G. Dietterich and M. A. Siddiqui, "Incorporating Feedback
            into Tree-based Anomaly Detection", KDD Workshop on Interactive Data Exploration and
            Analytics, 2017.
-    .. [3] "UaiNets: From Unsupervised to Active Deep Anomaly Detection", under review at ICLR 2019,
+    .. [3] Pimentel et al., "UaiNets: From Unsupervised to Active Deep Anomaly Detection", 2018,
            table 1.
 
     Examples

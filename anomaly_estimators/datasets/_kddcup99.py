@@ -178,7 +178,7 @@ def fetch_kddcup99(
            Autoencoding Gaussian Mixture Model for Unsupervised Anomaly Detection", ICLR 2018.
     .. [2] S. Stolfo, W. Fan, W. Lee, A. Prodromidis and P. Chan, "KDD Cup 1999 Data", UCI Machine
            Learning Repository, 1999. https://doi.org/10.24432/C51C7N
-    .. [3] "UaiNets: From Unsupervised to Active Deep Anomaly Detection", under review at ICLR 2019,
+    .. [3] Pimentel et al., "UaiNets: From Unsupervised to Active Deep Anomaly Detection", 2018,
            section 4.3.
 
     Examples

@@ -84,7 +84,7 @@ def make_rare_classes(
 
     References
     ----------
-    .. [1] "UaiNets: From Unsupervised to Active Deep Anomaly Detection", under review at ICLR 2019,
+    .. [1] Pimentel et al., "UaiNets: From Unsupervised to Active Deep Anomaly Detection", 2018,
            section 4.1 and table 2.
 
     Examples
@@ -179,7 +179,7 @@ def make_hard_rows(
 
     References
     ----------
-    .. [1] "UaiNets: From Unsupervised to Active Deep Anomaly Detection", under review at ICLR 2019,
+    .. [1] Pimentel et al., "UaiNets: From Unsupervised to Active Deep Anomaly Detection", 2018,
            section 4.1 and tables 2 and 4.
 
     Examples
@@ -264,7 +264,7 @@ def make_pca_rows(X, classes: ArrayLike, *, n_components: int = 2, share: float 
 
     References
     ----------
-    .. [1] "UaiNets: From Unsupervised to Active Deep Anomaly Detection", under review at ICLR 2019,
+    .. [1] Pimentel et al., "UaiNets: From Unsupervised to Active Deep Anomaly Detection", 2018,
            section 4.1 and tables 2 and 4.
 
     Examples

@@ -49,7 +49,7 @@ class FoundCurveDisplay:
 
     References
     ----------
-    .. [1] "UaiNets: From Unsupervised to Active Deep Anomaly Detection", under review at ICLR 2019.
+    .. [1] Pimentel et al., "UaiNets: From Unsupervised to Active Deep Anomaly Detection", 2018.
 
     Examples
     --------

@@ -23,7 +23,7 @@ class UAIHead(nn.Module):
 
     References
     ----------
-    .. [1] "UaiNets: From Unsupervised to Active Deep Anomaly Detection", under review for ICLR 2019.
+    .. [1] Pimentel et al., "UaiNets: From Unsupervised to Active Deep Anomaly Detection", 2018.
 
     Examples
     --------

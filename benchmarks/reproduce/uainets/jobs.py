@@ -123,7 +123,7 @@ def _job(table: str, key: dict, method: str, seed: int, function, arguments: dic
 def result_files(folder) -> dict[str, ResultFile]:
     """Return the files, with their headings."""
     made = "Made by: python -m benchmarks.reproduce uainets --parts {} (version {})."
-    paper = "UaiNets (under review for ICLR 2019), {}."
+    paper = "UaiNets (Pimentel et al. 2018), {}."
     rounds = (
         "k: rows in a round; the paper's are 10, or 3 below 100 anomalies. With more, as the large sets "
         "need here, the cold start takes the paper's number of rows, and a round has up to three "
