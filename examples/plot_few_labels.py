@@ -129,7 +129,9 @@ for seed in range(args.seed, args.seed + args.runs):
                 auc = roc_auc_score(normal[asked], scores[asked])
                 results[name, kind][n_labels].append(auc)
 
-print(f"{args.data}: {len(scenario.X)} rows to learn from, {len(X_test)} to score, runs: {args.runs}")
+print(
+    f"{args.data}: {len(scenario.X)} rows to learn from, {len(X_test)} to score, runs: {args.runs}"
+)
 print(f"\n{'AUC by number of labels':<42}" + "".join(f"{n:>8}" for n in N_LABELS))
 for (name, kind), curve in results.items():
     cells = [f"{np.mean(curve[n]):8.3f}" if n in curve else f"{'':>8}" for n in N_LABELS]
