@@ -211,7 +211,9 @@ def result_files(folder) -> dict[str, ResultFile]:
         "cifar10 is a subset wherever the folder of data sets holds no more: 1,000 training images of "
         "a class, and the first 1,000 test images. Its figures are not those of full CIFAR-10."
     )
-    variants = "The paper reports the better variant of Deep SVDD and of SS-DGM, which are apart here."
+    variants = (
+        "The paper reports the better variant of Deep SVDD and of SS-DGM, which are apart here."
+    )
     results = ["seed", "roc_auc", "paper_roc_auc", "paper_sd", "seconds"]
     classes = ["normal_class", "known_classes"]
     described = {
