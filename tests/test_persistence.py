@@ -40,7 +40,7 @@ METHODS = (
     "transform",
     "predict_component_proba",
 )
-BASES = {"DeepDetector", "OutlierDetector"}
+BASES = {"ActiveDetector", "DeepDetector", "OutlierDetector"}
 PUBLIC = [
     cls
     for name in sorted(anomaly_estimators._PUBLIC)

@@ -230,7 +230,7 @@ class AAD(ActiveDetector):
                 f"about {solution.objective:.2g}: learn from fewer labels (max_labels), or raise "
                 "prior_influence.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _problem(self, labels: np.ndarray) -> Problem:

@@ -248,7 +248,7 @@ default="gaussian"
                 "only itself near it, or all of them. Other rows may still be ranked, but there is no "
                 "threshold to be found: take another bandwidth, a scaler or fewer features.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=6,
             )
 
     def _log_density(self, X: np.ndarray) -> np.ndarray:
@@ -305,7 +305,7 @@ default="gaussian"
                     else "divide X by its largest value."
                 ),
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _algorithm(self) -> str:

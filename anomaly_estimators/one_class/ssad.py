@@ -210,7 +210,7 @@ class SSAD(OutlierDetector):
                 f"{solution.violation:.2g} of the conditions of optimality: raise max_iter "
                 f"({self.max_iter}) or tol ({self.tol:g}), or scale the rows.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def _kernel(self, origin) -> Kernel:
