@@ -102,8 +102,9 @@ class UAI(ActiveDetector):
     A round costs the same whether ten rows were audited or ten thousand.
 
     The paper's settings are ``DenoisingAutoencoder(hidden_layer_sizes=(256, 64), latent_dim=8)`` with
-    RMSProp at a rate of 0.01, batches of 256, 5,000 steps before the first round, k = 10 rows a round,
-    or 3 where there are less than 100 anomalies.
+    RMSProp at a rate of 0.01, batches of 256 and 5,000 steps before the first round; ``cold_start=10``, the
+    same rate for network and head, and k = 10 rows a round, or 3 where there are less than 100 anomalies.
+    The defaults find more on most tables.
 
     References
     ----------
