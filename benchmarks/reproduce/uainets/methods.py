@@ -27,7 +27,6 @@ _RATE = {"optimizer": _RMSPROP, "learning_rate": 0.01}
 _NETWORK = {
     "hidden_layer_sizes": (256, 64),
     "latent_dim": 8,
-    "activation": "relu",
     "batch_norm": False,
     "batch_size": 256,
     **_RATE,
@@ -59,7 +58,14 @@ def _class(seed: int, problem: Problem) -> FrozenEstimator:
 def _pretrained(cls: type, seed: int, problem: Problem) -> FrozenEstimator:
     """The paper's network after its first training, which several methods start from."""
     X = labelled_rows(problem) if cls is LabelConsistency else problem.X
-    detector = cls(max_iter=_epochs(len(X)), scaler=problem.scaler, random_state=seed, **_NETWORK)
+    detector = cls(
+        max_iter=_epochs(len(X)),
+        scaler=problem.scaler,
+        # The paper names no activation. A classifier of rectifiers dies of its learning rate.
+        activation="tanh" if cls is LabelConsistency else "relu",
+        random_state=seed,
+        **_NETWORK,
+    )
     return FrozenEstimator(detector.fit(X))
 
 
