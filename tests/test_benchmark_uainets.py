@@ -173,3 +173,16 @@ def test_image_problem():
     assert 0 not in problem.label
     rows = methods.rows_of("Class", problem)
     np.testing.assert_array_equal(rows[:, -1], problem.label)
+
+
+def test_rows_of_every_part_fit_its_file(tmp_path, problem, monkeypatch):
+    monkeypatch.setattr(uainets, "table_problem", lambda dataset, seed: problem)
+    monkeypatch.setattr(uainets, "image_problem", lambda dataset, seed: problem)
+    parts = ("table1", "others", "noise", "figure3")
+    listed = uainets.jobs(parts, ("thyroid", "cardio", "mnist_0"), ("Tree-AAD", "DAE"), 1, 5, 10)
+    files = uainets.result_files(tmp_path)
+    assert {job.table for job in listed} == {f"uainets_{part}" for part in parts}
+    for job in listed:
+        rows = job.function(**job.arguments)
+        files[job.table].append([{**job.key, "seed": job.seed, **row} for row in rows])
+        assert files[job.table].has(job)
