@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "AAD": "anomaly_estimators.active.aad",
     "ActiveDetector": "anomaly_estimators.active.base",
+    "AnoDM": "anomaly_estimators.variational.anodm",
     "AuditHistory": "anomaly_estimators.active.history",
     "Autoencoder": "anomaly_estimators.reconstruction.autoencoder",
     "DAGMM": "anomaly_estimators.mixture.dagmm",
@@ -28,6 +29,7 @@ _PUBLIC = {
     "SSAD": "anomaly_estimators.one_class.ssad",
     "SSDGM": "anomaly_estimators.variational.ssdgm",
     "UAI": "anomaly_estimators.active.uai",
+    "VAE": "anomaly_estimators.variational.vae",
     "active_search": "anomaly_estimators.active.search",
     "load": "anomaly_estimators.persistence",
     "save": "anomaly_estimators.persistence",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_array, check_is_fitted
 from torch import Tensor, nn
 
 from anomaly_estimators.deep import DeepDetector
@@ -20,7 +20,7 @@ from anomaly_estimators.training.phases import Phase
 from anomaly_estimators.training.pretraining import autoencoder_phases
 from anomaly_estimators.training.rows import join
 
-__all__ = ["AutoencodingDetector", "check_layer_sizes", "code_width"]
+__all__ = ["AutoencodingDetector", "ReconstructingDetector", "check_layer_sizes", "code_width"]
 
 
 class AutoencodingDetector(TransformerMixin, DeepDetector):
@@ -146,13 +146,17 @@ class AutoencodingDetector(TransformerMixin, DeepDetector):
             **changes,
         }
         shape = options.pop("input_shape")
-        if shape is None:
-            return mlp_autoencoder(n_features, **options)
-        if math.prod(shape) != n_features:
+        if shape is not None and math.prod(shape) != n_features:
             raise ValueError(
                 f"X has {n_features} features, but input_shape={tuple(shape)} holds "
                 f"{math.prod(shape)}: rows are flattened images or series of that shape."
             )
+        return self._make_autoencoder(n_features, shape, **options)
+
+    def _make_autoencoder(self, n_features: int, shape: tuple | None, **options) -> nn.Module:
+        """Return the kind of network that suits rows of this shape."""
+        if shape is None:
+            return mlp_autoencoder(n_features, **options)
         return conv_autoencoder(shape, self.channels, **options)
 
     def _pretraining_phases(self, autoencoder: nn.Module, *, fine_tune: bool) -> list[Phase]:
@@ -216,6 +220,56 @@ class AutoencodingDetector(TransformerMixin, DeepDetector):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+class ReconstructingDetector(AutoencodingDetector):
+    """Base class of those whose codes can be decoded to rows.
+
+    A subclass defines ``_module_decode(module, codes)``, the rows that a batch of codes stands for.
+    """
+
+    def _module_decode(self, module: nn.Module, codes: Tensor) -> Tensor:
+        """Return rows on the network's scale, of shape (n, n_features)."""
+        raise NotImplementedError
+
+    def inverse_transform(self, X) -> np.ndarray:
+        """Decode codes to rows on the scale of the training data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, latent_dim)
+            Codes.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            Rows; float32 for float32 codes, else float64.
+
+        Raises
+        ------
+        ValueError
+            If the codes have another width, or the scaler cannot be inverted.
+        """
+        check_is_fitted(self)
+        X = check_array(X, dtype=[np.float64, np.float32], input_name="X", estimator=self)
+        width = self._represented(1).shape[1]
+        if X.shape[1] != width:
+            raise ValueError(
+                f"X has {X.shape[1]} columns, but the codes of this {type(self).__name__} have {width}: "
+                "pass what transform returns."
+            )
+        return self._unscaled(join(self._map(self._module_decode, X, scaled=True), X.shape[0]))
+
+    def _unscaled(self, rows: np.ndarray) -> np.ndarray:
+        """Take rows from the network's scale back to that of the training data."""
+        if self.scaler_ is None:
+            return rows
+        if not hasattr(self.scaler_, "inverse_transform"):
+            raise ValueError(
+                f"scaler={self.scaler!r} has no inverse_transform, so that decoded rows cannot be taken "
+                "back to the scale of the training data: take one that has, or scaler=None."
+            )
+        return self.scaler_.inverse_transform(rows)
 
 
 def code_width(encoder: nn.Module, n_features: int) -> int:

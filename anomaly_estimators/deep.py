@@ -344,9 +344,9 @@ class DeepDetector(OutlierDetector):
 
     def _map(
         self,
-        function: Callable[[nn.Module, Tensor], Tensor],
+        function: Callable[..., Tensor],
         X: np.ndarray,
-        *,
+        *beside: np.ndarray,
         scaled: bool = False,
     ) -> Iterator[np.ndarray]:
         """Apply ``function(module, rows)`` to all rows, piece by piece, in evaluation mode.
@@ -356,6 +356,8 @@ class DeepDetector(OutlierDetector):
         function : callable
             Returns a tensor with as many rows as it was given.
         X : ndarray of shape (n_samples, n_features)
+        *beside : ndarray of shape (n_samples, ...)
+            What else the function takes, cut into the same pieces.
         scaled : bool, default=False
             Whether the rows are on the network's scale already.
 
@@ -369,11 +371,15 @@ class DeepDetector(OutlierDetector):
         device = self.net_.device
         if dtype == np.float64:
             module = copy.deepcopy(module).double()
+        start = 0
         for piece in RowSource(X, None if scaled else self.scaler_, dtype).pieces():
+            stop = start + len(piece)
+            rest = [torch.from_numpy(array[start:stop]).to(device) for array in beside]
             # Left before the piece is yielded: the mode would be the caller's too.
             with torch.inference_mode():
-                mapped = function(module, piece.to(device)).cpu().numpy()
+                mapped = function(module, piece.to(device), *rest).cpu().numpy()
             yield mapped.astype(dtype, copy=False)
+            start = stop
 
     def _fit_scaler(self, X: np.ndarray):
         return fit_scaler(self.scaler, X)

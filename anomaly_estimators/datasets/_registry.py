@@ -61,6 +61,7 @@ _AAD = (
     "ad_examples/datasets/anomaly/"
 )
 _DROPBOX = "https://www.dropbox.com/s/"
+_NORB = "https://cs.nyu.edu/~ylclab/data/norb-v1.0-small/"
 
 KDDCUP99 = DataFile(
     name="kddcup99",
@@ -323,6 +324,57 @@ CIFAR10_REDUCED = DataFile(
     n_features=3_072,
 )
 
+# A reconstruction in the layout of the Kaggle set, which asks for a login.
+MITBIH_HEARTBEAT = DataFile(
+    name="mitbih_heartbeat",
+    filename="mitbih_heartbeats_derived.npz",
+    addresses=(),
+    sha256="e5ff3dee0a8e62f1ce8348a65d0c68c24e4c39469b120571996783b2088b4e7f",
+    n_samples=109_441,
+    n_features=187,
+)
+
+# Scaled copies of the UCR rows, with the scaling undone.
+ECG5000 = DataFile(
+    name="ecg5000",
+    filename="ecg5000_all_recovered.npz",
+    addresses=(),
+    sha256="96a60df6efe5acf37e205fa9db00ce259a310e232f529131e07cf908d53299e5",
+    n_samples=5_000,
+    n_features=140,
+    n_anomalies=2_081,
+)
+
+
+def _smallnorb_files(part: str, checksums: tuple[str, str, str]) -> tuple[DataFile, ...]:
+    """The three files of a part of Small NORB: pairs of images, classes, details."""
+    kinds = zip(("dat", "cat", "info"), (2 * 96 * 96, None, None), checksums, strict=True)
+    return tuple(
+        DataFile("smallnorb", filename, (_NORB + filename,), sha256, 24_300, n_features)
+        for kind, n_features, sha256 in kinds
+        for filename in (f"smallnorb-5x{part}-{kind}.mat.gz",)
+    )
+
+
+SMALLNORB = (
+    *_smallnorb_files(
+        "46789x9x18x6x2x96x96-training",
+        (
+            "5ffd6272a07d32695ee1082a26a41a93a37aab8c28da047f8c34ed348d214873",
+            "2784e542c1922060691090952b6cd6278879a216c90f81476f0f00256d42cdaa",
+            "de7eb932ebe7a4ee16217fead60660d0eb3d23632c2f4d1c51f88c501c17bf32",
+        ),
+    ),
+    *_smallnorb_files(
+        "01235x9x18x6x2x96x96-testing",
+        (
+            "cf7104eed3e51174d2f65b66d1e5878b9da233b886f161b0d88f4510ba2c7474",
+            "ecaf6d5bb8c3bc5eab9cf0258f6d2198dd474e016e374836fc097f2e5ff509ff",
+            "16adf314226327ee006d1a44db8cfef52773c06c829951d5653a9f6f310248a2",
+        ),
+    ),
+)
+
 
 def data_files() -> tuple[DataFile, ...]:
     """List the files that the fetchers read, with addresses, checksums and sizes.
@@ -338,7 +390,8 @@ def data_files() -> tuple[DataFile, ...]:
     --------
     fetch_kddcup99 : The set of the first entry.
     fetch_odds, fetch_aad, fetch_creditcard : The other tables.
-    fetch_mnist, fetch_fashion_mnist, fetch_cifar10 : The images.
+    fetch_heartbeats, fetch_ecg5000 : The heartbeats.
+    fetch_mnist, fetch_fashion_mnist, fetch_cifar10, fetch_smallnorb : The images.
 
     Notes
     -----
@@ -363,4 +416,7 @@ def data_files() -> tuple[DataFile, ...]:
         *FASHION_MNIST,
         CIFAR10,
         CIFAR10_REDUCED,
+        MITBIH_HEARTBEAT,
+        ECG5000,
+        *SMALLNORB,
     )

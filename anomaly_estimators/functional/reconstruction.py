@@ -12,6 +12,7 @@ __all__ = [
     "cosine_distance",
     "cosine_similarity",
     "euclidean_distance",
+    "normalised_squared_error",
     "relative_euclidean_distance",
     "squared_error",
 ]
@@ -141,6 +142,38 @@ def cosine_distance(X: Tensor, reconstruction: Tensor, *, eps: float = 1e-6) -> 
     tensor([1.])
     """
     return 1.0 - cosine_similarity(X, reconstruction, eps=eps)
+
+
+def normalised_squared_error(X: Tensor, reconstruction: Tensor, *, eps: float = 1e-6) -> Tensor:
+    """Squared norm of the residual over the norm of the row, eq 3 of [1]_.
+
+    The norm itself, not its square: a row and its residual that are twice as large have twice the
+    error.
+
+    Parameters
+    ----------
+    X : Tensor of shape (..., n_features)
+    reconstruction : Tensor of shape (..., n_features)
+    eps : float, default=1e-6
+        Smallest norm that is divided by, of a row of zeros.
+
+    Returns
+    -------
+    Tensor of shape (...)
+
+    References
+    ----------
+    .. [1] "Anomaly Detection Based on Unsupervised Disentangled Representation Learning in Combination
+       with Manifold Learning" (AnoDM), 2019.
+
+    Examples
+    --------
+    >>> import torch
+    >>> normalised_squared_error(torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 2.0]]))
+    tensor([0.8000])
+    """
+    norm = X.square().sum(dim=-1).sqrt().clamp(min=eps)
+    return (X - reconstruction).square().sum(dim=-1) / norm
 
 
 #: The reconstruction features that can be asked for by name.

@@ -14,12 +14,16 @@ __all__ = [
     "LOG_VARIANCE_BOUND",
     "bernoulli_log_likelihood",
     "bounded_log_variance",
+    "capacity_bound",
     "evidence_bound",
     "gaussian_kl",
     "gaussian_log_likelihood",
+    "importance_weighted_bound",
     "labelled_bound",
     "reparametrise",
     "semi_supervised_objective",
+    "standard_log_density",
+    "transformed_kl",
     "unlabelled_bound",
 ]
 
@@ -123,6 +127,60 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + torch.expm1(log_variance) - log_variance).sum(dim=-1)
 
 
+def standard_log_density(z: Tensor) -> Tensor:
+    """Log-density of N(0, I): of the prior, and of the noise that draws are made from.
+
+    Parameters
+    ----------
+    z : Tensor of shape (..., latent_dim)
+
+    Returns
+    -------
+    Tensor of shape (...)
+
+    Examples
+    --------
+    >>> standard_log_density(torch.zeros(1, 2))
+    tensor([-1.8379])
+    """
+    return -0.5 * (z.square() + _LOG_TWO_PI).sum(dim=-1)
+
+
+def transformed_kl(log_variance: Tensor, z: Tensor, log_det: Tensor) -> Tensor:
+    """Divergence KL(q || N(0, I)) of a Gaussian that flows have transformed, from a draw of it.
+
+    It is E[log q0(z0) - log|det dz/dz0| - log p(z)], the part of eq 10 of [1]_ that knows nothing of
+    the rows, with the slip of its eq 3 mended, which lacks the logarithm. The expectation of the first
+    term is known, the negative entropy of the Gaussian; one draw stands for that of the others.
+
+    Parameters
+    ----------
+    log_variance : Tensor of shape (..., latent_dim)
+        Of the Gaussian q0.
+    z : Tensor of shape (..., latent_dim)
+        A draw of q0 after the flows.
+    log_det : Tensor of shape (...)
+        Logarithm of the determinant of the flows' Jacobian there.
+
+    Returns
+    -------
+    Tensor of shape (...)
+        Its expectation over the draws is not below 0.
+
+    References
+    ----------
+    .. [1] Shah & Sharpe, "Variational Autoencoders with Normalizing Flows for Unsupervised Anomaly
+       Detection", 2020.
+
+    Examples
+    --------
+    >>> transformed_kl(torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([0.5]))
+    tensor([-0.5000])
+    """
+    entropy = 0.5 * (log_variance + _LOG_TWO_PI + 1.0).sum(dim=-1)
+    return -entropy - log_det - standard_log_density(z)
+
+
 def reparametrise(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     """Draw from Gaussians so that gradients reach their parameters.
 
@@ -174,6 +232,69 @@ def evidence_bound(log_likelihood: Tensor, kl: Tensor, beta: float = 1.0) -> Ten
     tensor([-3.5000])
     """
     return log_likelihood - beta * kl
+
+
+def capacity_bound(log_likelihood: Tensor, kl: Tensor, gamma: float, capacity: float) -> Tensor:
+    """Objective that holds the divergence at a capacity, eq 2 of [1]_, after Burgess et al. [2]_.
+
+    The divergence that is held there is its mean over the batch: some rows may take more of the
+    capacity than others.
+
+    Parameters
+    ----------
+    log_likelihood : Tensor of shape (n,)
+        log p(x|z) at draws z of q(z|x).
+    kl : Tensor of shape (n,)
+        KL(q(z|x) || p(z)).
+    gamma : float
+        Weight of the distance between the divergence and the capacity.
+    capacity : float
+        C, in nats.
+
+    Returns
+    -------
+    Tensor of shape ()
+
+    References
+    ----------
+    .. [1] Shah & Sharpe, "Variational Autoencoders with Normalizing Flows for Unsupervised Anomaly
+       Detection", 2020.
+    .. [2] Burgess et al., "Understanding disentangling in beta-VAE", 2018.
+       https://arxiv.org/abs/1804.03599
+
+    Examples
+    --------
+    >>> capacity_bound(torch.tensor([-3.0, -1.0]), torch.tensor([0.0, 4.0]), 10.0, 2.5)
+    tensor(-7.)
+    """
+    return log_likelihood.mean() - gamma * (kl.mean() - capacity).abs()
+
+
+def importance_weighted_bound(log_weights: Tensor) -> Tensor:
+    """Lower bound on the log-likelihood of rows from several draws, eq 8 of [1]_.
+
+    It rises to the log-likelihood as the draws become many.
+
+    Parameters
+    ----------
+    log_weights : Tensor of shape (..., n_draws)
+        log p(x|z) + log p(z) - log q(z|x) at draws z of q(z|x).
+
+    Returns
+    -------
+    Tensor of shape (...)
+
+    References
+    ----------
+    .. [1] Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016.
+       https://arxiv.org/abs/1509.00519
+
+    Examples
+    --------
+    >>> importance_weighted_bound(torch.tensor([0.2, 0.4]).log()).exp()
+    tensor(0.3000)
+    """
+    return torch.logsumexp(log_weights, dim=-1) - math.log(log_weights.shape[-1])
 
 
 def labelled_bound(log_likelihood: Tensor, kl: Tensor, log_prior: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from anomaly_estimators.functional.variational import (
     gaussian_log_likelihood,
     labelled_bound,
     reparametrise,
+    standard_log_density,
+    transformed_kl,
 )
 from anomaly_estimators.nn.mlp import ACTIVATIONS, initialise
 from anomaly_estimators.nn.normalisation import BatchNorm
@@ -26,8 +28,10 @@ __all__ = [
     "GaussianHead",
     "GaussianLikelihood",
     "GaussianParameters",
+    "Latents",
     "M2Evidence",
     "M2Network",
+    "UnitGaussianLikelihood",
     "VariationalAutoencoder",
     "VariationalDecoder",
     "VariationalEncoder",
@@ -48,6 +52,13 @@ class Evidence(NamedTuple):
 
     log_likelihood: Tensor  # (n,)  log p(x|z) at one draw of z
     kl: Tensor  # (n,)  KL(q(z|x) || p(z))
+
+
+class Latents(NamedTuple):
+    """Draws of the posterior, several for each row."""
+
+    z: Tensor  # (n, n_draws, latent_dim)
+    log_ratio: Tensor  # (n, n_draws)  log p(z) - log q(z|x)
 
 
 class M2Evidence(NamedTuple):
@@ -149,8 +160,49 @@ class GaussianLikelihood(nn.Module):
         self.scale = nn.Parameter(torch.zeros([n_classes, n_features] if n_classes else n_features))
 
     def forward(self, X: Tensor, outputs: Tensor) -> Tensor:
-        log_variance = bounded_log_variance(LOG_VARIANCE_BOUND * self.scale)
-        return gaussian_log_likelihood(X, outputs, log_variance)
+        return gaussian_log_likelihood(X, outputs, self._log_variance())
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        """Mean of the features."""
+        return outputs
+
+    def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Features, drawn."""
+        noise = _normal(outputs, generator)
+        return outputs + torch.exp(0.5 * self._log_variance()) * noise
+
+    def _log_variance(self) -> Tensor:
+        return bounded_log_variance(LOG_VARIANCE_BOUND * self.scale)
+
+
+class UnitGaussianLikelihood(nn.Module):
+    """Gaussian features of variance 1 about a decoder's outputs: half the squared error.
+
+    Parameters
+    ----------
+    n_features : int
+    n_classes : int, default=0
+        Of no consequence.
+
+    Examples
+    --------
+    >>> UnitGaussianLikelihood(2)(torch.ones(3, 2), torch.zeros(3, 2))
+    tensor([-2.8379, -2.8379, -2.8379])
+    """
+
+    def __init__(self, n_features: int, n_classes: int = 0):
+        super().__init__()
+
+    def forward(self, X: Tensor, outputs: Tensor) -> Tensor:
+        return gaussian_log_likelihood(X, outputs, torch.zeros_like(outputs[..., :1]))
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        """Mean of the features."""
+        return outputs
+
+    def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Features, drawn."""
+        return outputs + _normal(outputs, generator)
 
 
 class BernoulliLikelihood(nn.Module):
@@ -174,9 +226,28 @@ class BernoulliLikelihood(nn.Module):
     def forward(self, X: Tensor, outputs: Tensor) -> Tensor:
         return bernoulli_log_likelihood(X, outputs)
 
+    def mean(self, outputs: Tensor) -> Tensor:
+        """Probability of a 1."""
+        return torch.sigmoid(outputs)
+
+    def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Features, drawn: zeros and ones."""
+        uniform = torch.rand(outputs.shape, generator=generator, dtype=torch.float64)
+        return (uniform.to(outputs.device) < torch.sigmoid(outputs)).to(outputs)
+
+
+def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    # Drawn in double precision, so that a seed means the same noise in either.
+    noise = torch.randn(like.shape, generator=generator, dtype=torch.float64)
+    return noise.to(like)
+
 
 #: The likelihoods p(x|z) that can be asked for by name.
-LIKELIHOODS = {"bernoulli": BernoulliLikelihood, "gaussian": GaussianLikelihood}
+LIKELIHOODS = {
+    "bernoulli": BernoulliLikelihood,
+    "gaussian": GaussianLikelihood,
+    "unit_gaussian": UnitGaussianLikelihood,
+}
 
 
 class VariationalEncoder(nn.Module):
@@ -283,6 +354,9 @@ class VariationalAutoencoder(nn.Module):
     encoder : VariationalEncoder
     decoder : VariationalDecoder or None
         Only the training needs it.
+    flow : torch.nn.Module or None, default=None
+        What makes the posterior more than a Gaussian: ``flow(z, context)`` returns the transformed draw
+        and the log-determinant, where the context is the last hidden layer of the encoder.
 
     References
     ----------
@@ -297,15 +371,55 @@ class VariationalAutoencoder(nn.Module):
     (torch.Size([3]), torch.Size([3]))
     """
 
-    def __init__(self, encoder: VariationalEncoder, decoder: VariationalDecoder | None):
+    def __init__(
+        self,
+        encoder: VariationalEncoder,
+        decoder: VariationalDecoder | None,
+        flow: nn.Module | None = None,
+    ):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
+        self.flow = flow
 
     def forward(self, X: Tensor) -> Evidence:
-        posterior = self.encoder(X)
-        outputs = self.decoder(draw(posterior))
-        return Evidence(self.decoder.likelihood(X, outputs), gaussian_kl(*posterior))
+        hidden = self.encoder.hidden(X)
+        posterior = self.encoder.posterior(hidden)
+        z = draw(posterior)
+        if self.flow is None:
+            kl = gaussian_kl(*posterior)
+        else:
+            z, log_det = self.flow(z, hidden)
+            kl = transformed_kl(posterior.log_variance, z, log_det)
+        return Evidence(self.decoder.likelihood(X, self.decoder(z)), kl)
+
+    def code(self, X: Tensor) -> Tensor:
+        """Mean of the Gaussian posterior, or where the flow takes it, of shape (n, latent_dim)."""
+        hidden = self.encoder.hidden(X)
+        mean = self.encoder.posterior(hidden).mean
+        return mean if self.flow is None else self.flow(mean, hidden)[0]
+
+    def latents(self, X: Tensor, noise: Tensor) -> Latents:
+        """Several draws of the posterior for each row.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, n_features)
+        noise : Tensor of shape (n_draws, latent_dim) or (n, n_draws, latent_dim)
+            Drawn from N(0, I).
+
+        Returns
+        -------
+        Latents
+        """
+        hidden = self.encoder.hidden(X).unsqueeze(1)
+        posterior = self.encoder.posterior(hidden)
+        z = reparametrise(*posterior, noise)
+        log_density = standard_log_density(noise) - 0.5 * posterior.log_variance.sum(dim=-1)
+        if self.flow is not None:
+            z, log_det = self.flow(z, hidden)
+            log_density = log_density - log_det
+        return Latents(z, standard_log_density(z) - log_density)
 
 
 class M2Network(nn.Module):

@@ -1,20 +1,17 @@
 """Autoencoder: reconstruction error as the anomaly score, and its code as a transformer."""
 
-import numpy as np
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_array, check_is_fitted
 from torch import Tensor, nn
 
-from anomaly_estimators.autoencoding import AutoencodingDetector
+from anomaly_estimators.autoencoding import ReconstructingDetector
 from anomaly_estimators.functional.reconstruction import squared_error
 from anomaly_estimators.training.phases import Phase
 from anomaly_estimators.training.pretraining import reconstruction_loss
-from anomaly_estimators.training.rows import join
 
 __all__ = ["Autoencoder"]
 
 
-class Autoencoder(AutoencodingDetector):
+class Autoencoder(ReconstructingDetector):
     """Autoencoder: rows that a narrow code cannot reproduce are anomalies.
 
     The score is the negative squared reconstruction error of the scaled row, summed over the
@@ -57,7 +54,7 @@ class Autoencoder(AutoencodingDetector):
     """
 
     _parameter_constraints: dict = {
-        **AutoencodingDetector._parameter_constraints,
+        **ReconstructingDetector._parameter_constraints,
         "pretrain": [StrOptions({"layerwise"}), None],
     }
 
@@ -85,27 +82,5 @@ class Autoencoder(AutoencodingDetector):
         code, reconstruction = module(X)
         return code, squared_error(X, reconstruction)
 
-    def inverse_transform(self, X) -> np.ndarray:
-        """Decode codes to rows on the scale of the training data.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, latent_dim)
-            Codes.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features)
-            Rows; float32 for float32 codes, else float64.
-        """
-        check_is_fitted(self)
-        X = check_array(X, dtype=[np.float64, np.float32], input_name="X", estimator=self)
-        width = self._represented(1).shape[1]
-        if X.shape[1] != width:
-            raise ValueError(
-                f"X has {X.shape[1]} columns, but the codes of this autoencoder have {width}: pass what "
-                "transform returns."
-            )
-        decoded = self._map(lambda module, codes: module.decoder(codes), X, scaled=True)
-        rows = join(decoded, X.shape[0])
-        return rows if self.scaler_ is None else self.scaler_.inverse_transform(rows)
+    def _module_decode(self, module: nn.Module, codes: Tensor) -> Tensor:
+        return module.decoder(codes)

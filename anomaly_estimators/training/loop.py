@@ -48,6 +48,7 @@ class _Conductor(Callback):
 
     def on_epoch_begin(self, net, **kwargs):
         run = self.run
+        net.epoch_ = run.epoch
         net.history.record("phase", net.phase_.name)
         factor = run.options.schedule(run.epoch / net.phase_.max_iter) * run.guard.rate_
         # Set only when it changes, so that a user's own scheduler is left in peace; a new optimizer

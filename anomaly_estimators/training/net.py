@@ -56,6 +56,8 @@ class DetectorNet(skorch.NeuralNet):
         self.phase_: Phase | None = None
         # Called after every step of the optimizer, without arguments.
         self.after_step: Callable[[], None] | None = None
+        # Epochs of the phase that are complete.
+        self.epoch_ = 0
         # Context in which held-out rows are evaluated, and the best weights are kept.
         self.evaluation: Callable[[], AbstractContextManager] = nullcontext
 
@@ -68,6 +70,7 @@ class DetectorNet(skorch.NeuralNet):
     def begin_phase(self, phase: Phase) -> None:
         """Train this phase's module by its loss from now on, with a new optimizer."""
         self.phase_ = phase
+        self.epoch_ = 0
         self._initialize_optimizer()
 
     def end_training(self) -> None:
@@ -153,9 +156,14 @@ class DetectorNet(skorch.NeuralNet):
         self.trained_module.train(training)
         listeners = self._listeners("on_batch_begin", "on_batch_end")
         self._grad_listeners = bool(self._listeners("on_grad_computed"))
+        anneal = self.phase_.anneal
+        if anneal is not None and not training:
+            anneal(1.0)
         total, n_rows = 0.0, 0
         with nullcontext() if training else self.evaluation():
-            for batch in iterator:
+            for number, batch in enumerate(iterator):
+                if anneal is not None and training:
+                    anneal((self.epoch_ + number / len(iterator)) / self.phase_.max_iter)
                 if listeners:
                     self._notify_batch(listeners, "on_batch_begin", batch=batch, training=training)
                 step = step_fn(batch)

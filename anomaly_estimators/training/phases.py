@@ -38,6 +38,10 @@ class Phase:
         beside the weights: a centre, say.
         The module is in evaluation mode, without gradients. A warm start leaves it out: there the
         method goes on with what it has.
+    anneal : callable, default=None
+        ``anneal(progress)``, called before every step with the share of the phase that has passed, in
+        [0, 1), so that the loss can follow it. Held-out rows are evaluated by the loss that the phase
+        ends with: ``anneal(1.0)``.
     optimizer_state : dict, default=None
         Carries the state of the optimizer, such as its moments, from one run of a phase to the next:
         taken up at the beginning if it holds anything, and filled at the end.
@@ -51,4 +55,5 @@ class Phase:
     faster: tuple[nn.Module, float] | None = None
     main: bool = True
     begin: Callable[[Iterable[tuple[Tensor, Tensor]]], None] | None = None
+    anneal: Callable[[float], None] | None = None
     optimizer_state: dict | None = None

@@ -1,9 +1,19 @@
-"""Schedules: a factor for every epoch, as functions of the share of the phase that has passed."""
+"""Schedules: factors on a learning rate or a weight, as functions of the share that has passed."""
 
 import math
 from collections.abc import Callable
 
-__all__ = ["SCHEDULES", "constant", "cosine", "linear", "step", "two_phase", "warmup_cosine"]
+__all__ = [
+    "SCHEDULES",
+    "constant",
+    "cosine",
+    "cyclical",
+    "linear",
+    "rising",
+    "step",
+    "two_phase",
+    "warmup_cosine",
+]
 
 
 def constant(progress: float) -> float:
@@ -74,7 +84,33 @@ def warmup_cosine(progress: float, *, warmup: float = 0.05) -> float:
     return cosine((progress - warmup) / (1.0 - warmup))
 
 
-#: The schedules that can be asked for by name.
+def rising(progress: float, *, share: float = 0.5) -> float:
+    """Rise linearly from 0 to 1 over the first ``share``, then stay.
+
+    Examples
+    --------
+    >>> rising(0.25), rising(0.75)
+    (0.5, 1.0)
+    """
+    return min(1.0, progress / share)
+
+
+def cyclical(progress: float, *, n_cycles: int = 4, share: float = 0.5) -> float:
+    """Rise from 0 to 1 over the first ``share`` of each of several cycles, and stay for its rest.
+
+    The cyclical annealing of Fu et al. 2019, eq 6 and 7, with its four cycles.
+
+    Examples
+    --------
+    >>> [cyclical(progress) for progress in (0.0, 0.0625, 0.2, 0.25, 0.3125, 1.0)]
+    [0.0, 0.5, 1.0, 0.0, 0.5, 1.0]
+    """
+    if progress >= 1.0:
+        return 1.0
+    return rising(progress * n_cycles % 1.0, share=share)
+
+
+#: The schedules of the learning rate that can be asked for by name.
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": constant,
     "cosine": cosine,

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 from numbers import Real
 
@@ -11,26 +10,21 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
-from anomaly_estimators.autoencoding import AutoencodingDetector, code_width
+from anomaly_estimators.autoencoding import code_width
 from anomaly_estimators.functional.variational import evidence_bound, semi_supervised_objective
 from anomaly_estimators.nn.autoencoder import AutoencoderNetwork
 from anomaly_estimators.nn.mlp import ACTIVATIONS, initialise
 from anomaly_estimators.nn.variational import (
-    LIKELIHOODS,
     Evidence,
     M2Evidence,
     M2Network,
     VariationalAutoencoder,
-    VariationalDecoder,
-    VariationalEncoder,
     draw,
 )
 from anomaly_estimators.training.phases import Phase
+from anomaly_estimators.variational.latent import LatentVariableDetector
 
 __all__ = ["SSDGM"]
-
-# By how much a scaled value may pass 0 or 1: rounding in single precision.
-_ROUNDING = 1e-5
 
 
 class SSDGMNetwork(nn.Module):
@@ -68,7 +62,7 @@ class SSDGMNetwork(nn.Module):
         return self.m2.code(X) if self.m1 is None else self.m1.encoder(X).mean
 
 
-class SSDGM(AutoencodingDetector):
+class SSDGM(LatentVariableDetector):
     """Semi-supervised deep generative model (Kingma et al. 2014).
 
     A variational autoencoder in which a row comes from a class, normal or anomaly, and from
@@ -156,11 +150,10 @@ class SSDGM(AutoencodingDetector):
     """
 
     _parameter_constraints: dict = {
-        **AutoencodingDetector._parameter_constraints,
+        **LatentVariableDetector._parameter_constraints,
         "model": [StrOptions({"m2", "m1+m2"})],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "anomaly_prior": [Interval(Real, 0, 1, closed="neither")],
-        "likelihood": [StrOptions(set(LIKELIHOODS))],
     }
     _uses_labels = True
     _needs_anomalies = True
@@ -171,25 +164,12 @@ class SSDGM(AutoencodingDetector):
         model="m1+m2",
         alpha=0.1,
         anomaly_prior=0.1,
-        likelihood="gaussian",
-        activation="leaky_relu",
-        batch_norm=True,
         **inherited,
     ):
-        super().__init__(activation=activation, batch_norm=batch_norm, **inherited)
+        super().__init__(**inherited)
         self.model = model
         self.alpha = alpha
         self.anomaly_prior = anomaly_prior
-        self.likelihood = likelihood
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        if self.likelihood == "bernoulli" and self.scaler in ("standard", "robust"):
-            raise ValueError(
-                f"likelihood='bernoulli' needs rows in [0, 1], which scaler={self.scaler!r} does not "
-                "give: take scaler='minmax', scaler=None for rows that are in [0, 1] already, or "
-                "likelihood='gaussian'."
-            )
 
     def _build_module(self, n_features: int) -> nn.Module:
         of_rows = partial(self._build_autoencoder, n_features)
@@ -211,25 +191,6 @@ class SSDGM(AutoencodingDetector):
         classifier = nn.Sequential(encoder, ACTIVATIONS[self.activation](), head)
         parts = self._build_vae(build_autoencoder(), n_features, likelihood, M2Network.n_classes)
         return M2Network(classifier, *parts, self.anomaly_prior)
-
-    def _build_vae(
-        self, autoencoder: nn.Module, n_features: int, likelihood: str, n_classes: int = 0
-    ) -> tuple[VariationalEncoder, VariationalDecoder]:
-        """Turn an autoencoder of rows into one of distributions."""
-        sizes = (code_width(autoencoder.encoder, n_features), self.latent_dim, self.activation)
-        options = {"batch_norm": self.batch_norm, "n_classes": n_classes}
-        outputs = LIKELIHOODS[likelihood](n_features, n_classes)
-        return (
-            VariationalEncoder(autoencoder.encoder, *sizes, **options),
-            VariationalDecoder(autoencoder.decoder, *sizes, outputs, **options),
-        )
-
-    def _default_autoencoder(self, n_features: int, **changes) -> nn.Module:
-        # The last hidden layer takes the place of the code, which the model has of its own.
-        *hidden, last = list(self.hidden_layer_sizes) or [self.latent_dim]
-        return super()._default_autoencoder(
-            n_features, hidden_layer_sizes=hidden, latent_dim=last, **changes
-        )
 
     def _fit(self, X: np.ndarray, labels: np.ndarray) -> None:
         self._labelled_weight = len(labels) / max(1, np.count_nonzero(labels))
@@ -258,9 +219,7 @@ class SSDGM(AutoencodingDetector):
                 begin=partial(_start_classifier, module.m2) if starts_trained else None,
             )
         )
-        if self.likelihood == "bernoulli":
-            phases[0] = replace(phases[0], begin=_check_unit_interval)
-        return phases
+        return self._check_rows_first(phases)
 
     def _loss(self, outputs: M2Evidence, X: Tensor, y: Tensor) -> Tensor:
         classes = torch.where(y == 0, -1, (y < 0).long())
@@ -279,13 +238,3 @@ def _negative_bound(outputs: Evidence, X: Tensor, y: Tensor) -> Tensor:
 
 def _start_classifier(m2: M2Network, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
     m2.classifier[0].load_state_dict(m2.encoder.encoder.state_dict())
-
-
-def _check_unit_interval(batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-    for X, _ in batches:
-        low, high = X.aminmax()
-        if not (low >= -_ROUNDING and high <= 1.0 + _ROUNDING):
-            raise ValueError(
-                f"likelihood='bernoulli' needs rows in [0, 1], but there are values from {low:.6g} to "
-                f"{high:.6g} after scaling: take scaler='minmax', or likelihood='gaussian'."
-            )
