@@ -82,6 +82,7 @@ def fetch_smallnorb(
     dtype : {numpy.float32, numpy.float64, numpy.uint8}, default=numpy.float32
         Type of the pixels. The 24,300 training images of a camera take 896 MB in float32, and 100
         MB if ``size=32``; twice that in float64, and a quarter in uint8, the type of the files.
+        Reading a part takes about 1 GB besides, whatever the size and the camera.
 
     Returns
     -------

@@ -87,8 +87,8 @@ class PlanarFlow(nn.Module):
     def _initialise(self) -> None:
         layer, d = self.parameters_of_steps, self.latent_dim
         sizes = self._sizes()
-        # Steps of random directions add up as a random walk does. The lengths of w are about 1,
-        # and a context changes them little: the sense of u is undefined where w is 0.
+        # Steps in random directions add up as a random walk does. The lengths of w are about 1, and
+        # a context changes them little: near w = 0 the bent u turns fast with w.
         scales = (_START / math.sqrt(self.n_flows * d), 1.0 / math.sqrt(d), 1.0)
         gains = (_START / math.sqrt(self.n_flows), _START, _START)
         with torch.no_grad():
@@ -133,8 +133,9 @@ class InverseAutoregressiveFlow(nn.Module):
     n_flows : int
         Number of steps.
     hidden_dim : int or None, default=None
-        Width of the hidden layers; ``max(32, 4 * latent_dim)`` if None. Its units are tanh: means
-        and gates stay within bounds however far z lies.
+        Width of the hidden layers; ``max(32, 4 * latent_dim)`` if None. Below ``latent_dim`` some
+        variables have no effect on others in a step. The units are tanh: means and gates stay
+        within bounds however far z lies.
 
     See Also
     --------

@@ -26,8 +26,8 @@ class _CausalConv(nn.Conv2d):
     activation : str
         What follows the layer.
     dilation : int
-    stride : int, default=1
-        Every so many positions are computed, counted back from the last.
+    stride : int or None, default=1
+        Every so many positions are computed, counted back from the last; None computes the last only.
     """
 
     def __init__(
@@ -38,16 +38,18 @@ class _CausalConv(nn.Conv2d):
         activation: str,
         *,
         dilation: int,
-        stride: int = 1,
+        stride: int | None = 1,
     ):
-        super().__init__(n_in, n_out, (1, kernel_size), (1, stride), dilation=(1, dilation))
+        super().__init__(n_in, n_out, (1, kernel_size), (1, stride or 1), dilation=(1, dilation))
         initialise(self, activation)
+        self.last_only = stride is None
         self.span = dilation * (kernel_size - 1) + 1
 
     def forward(self, maps: Tensor) -> Tensor:
         length, stride = maps.shape[-1], self.stride[-1]
         # The last window ends at the last position; below 0, the first ones are not needed.
-        before = (-(-length // stride) - 1) * stride + self.span - length
+        n_steps = 0 if self.last_only else (length - 1) // stride
+        before = n_steps * stride + self.span - length
         return super().forward(F.pad(maps, (before, 0)))
 
 
@@ -71,8 +73,8 @@ class _ResidualBlock(nn.Module):
     """Two causal convolutions with what follows them, on a grid of positions.
 
     ``forward`` returns the input of the next block, on a coarser grid, and the state at the last
-    position. ``thinning`` is the ratio of the grids; the last block has none that follows it, and
-    returns None in its place.
+    position. ``thinning`` is the ratio of the grids; it is None in the last block, which returns None
+    in the place of that input.
     """
 
     def __init__(
@@ -84,8 +86,7 @@ class _ResidualBlock(nn.Module):
         dropout: float,
         *,
         dilation: int,
-        thinning: int,
-        last: bool,
+        thinning: int | None,
     ):
         super().__init__()
 
@@ -100,7 +101,7 @@ class _ResidualBlock(nn.Module):
             *after(),
         )
         self.shortcut = self.activation = None
-        if not last:
+        if thinning is not None:
             self.activation = ACTIVATIONS[activation]()
             self.shortcut = _Thin(thinning)
             if n_in != n_out:
@@ -164,9 +165,9 @@ class TemporalConvEncoder(nn.Module):
     Only the last time step is read, so blocks with dilations d that follow need every d-th position
     only, counted back from the last one. The others are not computed: each block thins out the
     positions to the greatest common divisor of the dilations to come, and its dilation is divided by
-    that of the grid. The function is the same, zeros before the start included. With dilations that
-    double, and without those time steps that are older than the receptive field, this is about a
-    sixth of the work.
+    that of the grid. Time steps before the receptive field are left out. The function is the same,
+    zeros before the start included. With dilations that double this is about a sixth of the
+    multiplications.
 
     References
     ----------
@@ -209,9 +210,7 @@ class TemporalConvEncoder(nn.Module):
         self._shape = (n_channels, 1, length)
         # Of the time steps that a block and all that follow it look at, counted back from the last.
         grids = [math.gcd(*dilations[depth:]) for depth in range(len(dilations))]
-        seen = min(length, self.receptive_field)
-        # One position is left behind the last block.
-        grids.append(grids[-1] * -(-seen // grids[-1]))
+        thinnings = [after // before for before, after in pairwise(grids)]
         self.thin = _Thin(grids[0])
         self.residual_blocks = nn.ModuleList(
             _ResidualBlock(
@@ -221,11 +220,10 @@ class TemporalConvEncoder(nn.Module):
                 activation,
                 dropout,
                 dilation=dilation // grid,
-                thinning=next_grid // grid,
-                last=depth == len(dilations) - 1,
+                thinning=thinning,
             )
-            for depth, (dilation, (grid, next_grid)) in enumerate(
-                zip(dilations, pairwise(grids), strict=True)
+            for depth, (dilation, grid, thinning) in enumerate(
+                zip(dilations, grids, [*thinnings, None], strict=True)
             )
         )
         self.dense = MLP([n_filters, *hidden_layer_sizes, latent_dim], activation)
