@@ -9,21 +9,22 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from anomaly_estimators.manifold.bandwidths import Bandwidths
+
 __all__ = ["TSNEMap", "initial_positions"]
 
-# The optimization of new rows, openTSNE's own settings: short and careful, because they start among
-# their neighbours.
+# The optimization of new rows: short and careful, because they start among their neighbours.
 _PLACEMENT = {
     "n_iter": 250,
     "learning_rate": 0.1,
-    "exaggeration": 1.5,
+    "exaggeration": 1.0,
     "momentum": 0.8,
     "max_grad_norm": 0.25,
 }
 # Neighbours whose median position a new row starts from.
-_N_START = 25
-# Perplexity of new rows: they are placed by their closest neighbours only.
-_PLACEMENT_PERPLEXITY = 5
+_N_START = 15
+# What follows from the rows and their positions, and is made anew when they are read from a file.
+_DERIVED = ("_reference", "_affinities", "_bandwidths")
 
 
 def initial_positions(X: np.ndarray, random_state: np.random.RandomState) -> np.ndarray:
@@ -66,6 +67,10 @@ class TSNEMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     ``fit`` embeds the training rows [1]_; ``transform`` places each new row against the fitted map by
     itself [2]_, so that its position does not depend on which rows come with it.
 
+    A new row is drawn to its neighbours as it would be in a map of all rows: by the symmetric
+    affinities of [1]_, in which also counts whether the neighbours would have it for one of theirs. A row
+    far from all others is drawn half as much as one among them, and comes to lie further off.
+
     Parameters
     ----------
     perplexity : float, default=30
@@ -96,9 +101,9 @@ class TSNEMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     -----
     A row that was in ``fit`` gets a position near its own from ``transform``, not the same.
 
-    Nearest neighbours are exact and gradients are those of Barnes and Hut, so that a map depends on
-    nothing but its rows and the seed. Fits take time in proportion to n log n, and for some tens of
-    thousands of rows it is minutes: fit on a subset then.
+    Nearest neighbours are exact, so that a map depends on nothing but its rows and the seed. Fits take
+    time in proportion to n log n, and for some tens of thousands of rows it is minutes: fit on a
+    subset then.
 
     References
     ----------
@@ -161,9 +166,9 @@ class TSNEMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self._validate_params()
         X = validate_data(self, X, dtype=np.float64, order="C", ensure_min_samples=2)
         self.rows_ = X.copy()
-        reference = self._reference_of(
-            initial_positions(X, check_random_state(self.random_state)), self._affinities()
-        )
+        self._affinities = self._new_affinities()
+        start = initial_positions(X, check_random_state(self.random_state))
+        reference = self._reference_of(start, "auto")
         early = self.max_iter // 3
         for n_iter, exaggeration in ((early, 12.0), (self.max_iter - early, 1.0)):
             rate = (
@@ -214,9 +219,17 @@ class TSNEMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, order="C", reset=False)
-        perplexity = min(_PLACEMENT_PERPLEXITY, self._perplexity)
-        placed = self._reference.prepare_partial(
-            X / self._scale, k=min(_N_START, len(self.rows_)), perplexity=perplexity
+        from openTSNE.tsne import PartialTSNEEmbedding
+
+        affinities, neighbors, distances = self._affinities.to_new(
+            X / self._scale, return_distances=True
+        )
+        start = np.median(self.embedding_[neighbors[:, :_N_START]], axis=1)
+        placed = PartialTSNEEmbedding(
+            np.ascontiguousarray(start),
+            self._reference,
+            self._bandwidths.symmetric(affinities, neighbors, distances),
+            **self._reference.gradient_descent_params,
         )
         placed.optimize(inplace=True, propagate_exception=True, **_PLACEMENT)
         return np.array(placed)
@@ -235,14 +248,17 @@ class TSNEMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _perplexity(self) -> float:
         return min(float(self.perplexity), max(1.0, (len(self.rows_) - 1) / 3))
 
-    def _affinities(self):
+    @property
+    def _n_neighbors(self) -> int:
+        return max(1, min(len(self.rows_) - 1, int(3 * self._perplexity)))
+
+    def _new_affinities(self):
         from openTSNE.affinity import PerplexityBasedNN
 
-        n_neighbors = max(1, min(len(self.rows_) - 1, int(3 * self._perplexity)))
         return PerplexityBasedNN(
             self.rows_ / self._scale,
             perplexity=self._perplexity,
-            k_neighbors=n_neighbors,
+            k_neighbors=self._n_neighbors,
             method="exact",
             # Row by row, where products of matrices round by how many rows there are.
             knn_kwargs={"algorithm": "kd_tree"},
@@ -252,13 +268,13 @@ class TSNEMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _n_threads(self) -> int:
         return effective_n_jobs(self.n_jobs)
 
-    def _reference_of(self, positions: np.ndarray, affinities):
+    def _reference_of(self, positions: np.ndarray, method: str):
         from openTSNE import TSNEEmbedding
 
         return TSNEEmbedding(
             np.array(positions, dtype=np.float64, order="C"),
-            affinities,
-            negative_gradient_method="bh",
+            self._affinities,
+            negative_gradient_method=method,
             n_jobs=self._n_threads(),
             # Nothing is drawn any more.
             random_state=0,
@@ -266,7 +282,11 @@ class TSNEMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _prepare(self) -> None:
         """Make ready what new rows are placed by; it follows from the rows and their positions."""
-        self._reference = self._reference_of(self.embedding_, self._affinities())
+        if "_affinities" not in vars(self):
+            self._affinities = self._new_affinities()
+        rows = self.rows_ / self._scale
+        self._bandwidths = Bandwidths.of(rows, self._n_neighbors, self._perplexity)
+        self._reference = self._reference_of(self.embedding_, "bh")
 
     def _restore(self, rows: np.ndarray, embedding: np.ndarray) -> "TSNEMap":
         """Take up a map that was fitted elsewhere."""
@@ -280,7 +300,7 @@ class TSNEMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def __getstate__(self):
         state = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_reference"}
+        return {name: value for name, value in state.items() if name not in _DERIVED}
 
     def __setstate__(self, state):
         super().__setstate__(state)

@@ -10,6 +10,7 @@ from anomaly_estimators.functional.reconstruction import (
     cosine_distance,
     cosine_similarity,
     euclidean_distance,
+    normalised_squared_error,
     relative_euclidean_distance,
     squared_error,
 )
@@ -75,3 +76,47 @@ def test_gradient_is_that_of_finite_differences(feature):
         for _ in range(2)
     )
     assert torch.autograd.gradcheck(feature, (X, R))
+
+
+# The error that is divided by the norm of the row
+
+
+@pytest.mark.parametrize("shape", [(12, 5), (4, 3, 5), (5,)], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_normalised_error_equals_its_formula(shape, dtype):
+    rng = np.random.default_rng(0)
+    X, R = (rng.normal(size=shape).astype(dtype) for _ in range(2))
+    found = normalised_squared_error(torch.from_numpy(X), torch.from_numpy(R))
+    expected = NORM(X - R, axis=-1) ** 2 / NORM(X, axis=-1)
+    assert found.shape == shape[:-1] and found.numpy().dtype == dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-5 if dtype == np.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("size", [1e-3, 7.0, 1e6])
+def test_normalised_error_grows_with_the_size_of_rows(size):
+    """By the norm, not its square: of twice the row and twice the residual it is twice as large."""
+    X, R = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    scaled = normalised_squared_error(size * X, size * R)
+    torch.testing.assert_close(scaled, size * normalised_squared_error(X, R))
+
+
+def test_normalised_error_of_zero_rows_and_of_perfect_ones():
+    zero, one = torch.zeros(1, 2), torch.tensor([[3.0, 4.0]])
+    assert normalised_squared_error(zero, zero).item() == 0.0
+    assert normalised_squared_error(one, one).item() == 0.0
+    assert normalised_squared_error(zero, one).item() == pytest.approx(25e6)
+    assert normalised_squared_error(zero, one, eps=0.5).item() == pytest.approx(50.0)
+    assert normalised_squared_error(one, zero).item() == pytest.approx(5.0)
+
+
+def test_gradient_of_the_normalised_error():
+    generator = torch.Generator().manual_seed(0)
+    X, R = (
+        torch.randn(3, 4, generator=generator, dtype=torch.float64).requires_grad_()
+        for _ in range(2)
+    )
+    assert torch.autograd.gradcheck(normalised_squared_error, (X, R))
+    zero = torch.zeros(2, 3)
+    R = torch.ones(2, 3, requires_grad=True)
+    (slope,) = torch.autograd.grad(normalised_squared_error(zero, R).sum(), R)
+    assert slope.isfinite().all()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special, stats
 from torch.autograd import gradcheck
 from torch.distributions import Bernoulli, Categorical, MultivariateNormal, Normal, kl_divergence
 
@@ -14,12 +15,16 @@ from anomaly_estimators.functional.variational import (
     LOG_VARIANCE_BOUND,
     bernoulli_log_likelihood,
     bounded_log_variance,
+    capacity_bound,
     evidence_bound,
     gaussian_kl,
     gaussian_log_likelihood,
+    importance_weighted_bound,
     labelled_bound,
     reparametrise,
     semi_supervised_objective,
+    standard_log_density,
+    transformed_kl,
     unlabelled_bound,
 )
 
@@ -77,6 +82,82 @@ def test_divergence_vanishes_at_the_prior_only():
     assert gaussian_kl(zero, zero).tolist() == [0.0, 0.0]
     # Small in single precision too: it grows with the square.
     assert gaussian_kl(zero, zero + 1e-3).tolist() == pytest.approx([3 * 1e-6 / 4] * 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (2, 4, 1), (6,)], ids=str)
+def test_standard_density_is_that_of_the_normal_distribution(shape):
+    z = 3.0 * normal(*shape)
+    expected = stats.multivariate_normal(np.zeros(shape[-1])).logpdf(z.numpy())
+    found = standard_log_density(z)
+    assert found.shape == shape[:-1]
+    np.testing.assert_allclose(found, expected.reshape(found.shape), rtol=1e-12)
+
+
+# Divergence after flows
+
+
+def nodes(n_dimensions):
+    """Points and weights that integrate quadratic functions of N(0, I) exactly."""
+    points, weights = np.polynomial.hermite_e.hermegauss(3)
+    grid = np.stack(np.meshgrid(*[points] * n_dimensions), axis=-1).reshape(-1, n_dimensions)
+    products = np.prod(
+        np.stack(np.meshgrid(*[weights / weights.sum()] * n_dimensions), axis=-1), axis=-1
+    )
+    return torch.from_numpy(grid), torch.from_numpy(products.reshape(-1))
+
+
+few_numbers = st.lists(st.floats(-3, 3), min_size=2, max_size=2)
+
+
+@few
+@given(mean=few_numbers, log_variance=few_numbers)
+def test_expectation_without_a_flow_is_the_closed_form(mean, log_variance):
+    mean, log_variance = torch.tensor([mean, log_variance], dtype=torch.float64)
+    noise, weights = nodes(2)
+    z = reparametrise(mean, log_variance, noise)
+    found = weights @ transformed_kl(log_variance, z, torch.zeros(len(z)).double())
+    torch.testing.assert_close(found, gaussian_kl(mean, log_variance), rtol=1e-9, atol=1e-9)
+
+
+@few
+@given(
+    mean=few_numbers,
+    log_variance=few_numbers,
+    matrix=st.lists(st.floats(-2, 2), min_size=4, max_size=4),
+    shift=few_numbers,
+)
+def test_expectation_after_an_affine_flow_is_the_closed_form(mean, log_variance, matrix, shift):
+    mean, log_variance, shift = torch.tensor([mean, log_variance, shift], dtype=torch.float64)
+    # Away from the singular ones, whose divergences are infinite.
+    matrix = torch.tensor(matrix, dtype=torch.float64).reshape(2, 2) + 5 * torch.eye(2).double()
+    noise, weights = nodes(2)
+    z = reparametrise(mean, log_variance, noise) @ matrix.T + shift
+    log_det = torch.linalg.slogdet(matrix).logabsdet.expand(len(z))
+    found = weights @ transformed_kl(log_variance, z, log_det)
+    covariance = matrix @ log_variance.exp().diag() @ matrix.T
+    flowed = MultivariateNormal(matrix @ mean + shift, covariance)
+    prior = MultivariateNormal(torch.zeros(2).double(), torch.eye(2).double())
+    torch.testing.assert_close(found, kl_divergence(flowed, prior), rtol=1e-8, atol=1e-8)
+
+
+def test_mean_over_draws_after_a_bent_flow_is_the_closed_form():
+    """z = exp(z0) is log-normal: its divergence has moments that are known."""
+    mean = torch.tensor([0.3, -0.5], dtype=torch.float64)
+    log_variance = torch.tensor([-1.0, -2.0], dtype=torch.float64)
+    start = reparametrise(mean, log_variance, normal(400_000, 2))
+    found = transformed_kl(log_variance, start.exp(), start.sum(dim=1))
+    entropy = sum(
+        stats.lognorm(s=math.exp(0.5 * v), scale=math.exp(m)).entropy()
+        for m, v in zip(mean.tolist(), log_variance.tolist(), strict=True)
+    )
+    second_moment = (2 * mean + 2 * log_variance.exp()).exp().sum().item()
+    expected = -entropy + 0.5 * second_moment + math.log(2 * math.pi)
+    standard_error = found.std().item() / math.sqrt(len(found))
+    assert standard_error < 0.01
+    assert found.mean().item() == pytest.approx(expected, abs=4 * standard_error)
+
+
+# Draws and bounds on variances
 
 
 def test_draws_have_the_mean_and_the_variance():
@@ -222,6 +303,76 @@ def test_certain_class_leaves_finite_values_and_gradients():
     assert bounds.grad[1].tolist() == [0.0, -0.5]
 
 
+# Several draws, and a capacity
+
+
+@pytest.mark.parametrize("shape", [(7,), (5, 1), (4, 3, 50)], ids=str)
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_importance_weighted_bound_is_the_logarithm_of_the_mean_weight(shape, scale):
+    log_weights = scale * normal(*shape)
+    expected = special.logsumexp(log_weights.numpy(), axis=-1, b=1.0 / shape[-1])
+    found = importance_weighted_bound(log_weights)
+    assert found.shape == shape[:-1]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_importance_weighted_bound_rises_to_the_likelihood():
+    """Log-normal weights of mean 1: the log-likelihood is 0, and the plain bound -0.5."""
+    log_weights = normal(20_000, 128) - 0.5
+    means = [
+        importance_weighted_bound(log_weights[:, :n_draws]).mean().item()
+        for n_draws in (1, 2, 8, 32, 128)
+    ]
+    assert means[0] == pytest.approx(-0.5, abs=0.03)
+    assert means == sorted(means)
+    assert min(np.diff(means)) > 0.005
+    assert -0.02 < means[-1] < 0.0
+
+
+@few
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20))
+def test_importance_weighted_bound_lies_between_the_mean_and_the_largest(values):
+    log_weights = torch.tensor(values, dtype=torch.float64)
+    found = importance_weighted_bound(log_weights).item()
+    assert np.mean(values) - 1e-9 <= found <= max(values) + 1e-9
+    one = importance_weighted_bound(log_weights[:1]).item()
+    assert one == pytest.approx(values[0], abs=1e-12)
+    shifted = importance_weighted_bound(log_weights - 7.0).item()
+    assert shifted == pytest.approx(found - 7.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("kl", "gamma", "capacity", "expected"),
+    [
+        ([2.0, 4.0], 10.0, 2.5, -2.0 - 10.0 * 0.5),  # above
+        ([2.0, 4.0], 10.0, 5.0, -2.0 - 10.0 * 2.0),  # below
+        ([1.0, 9.0], 10.0, 5.0, -2.0),  # rows apart from it on either side, which even out
+        ([2.0, 4.0], 1.0, 0.0, -2.0 - 3.0),  # no capacity: the evidence bound
+        ([2.0, 4.0], 0.0, 1.0, -2.0),
+    ],
+)
+def test_capacity_bound_by_hand(kl, gamma, capacity, expected):
+    found = capacity_bound(torch.tensor([-3.0, -1.0]), torch.tensor(kl), gamma, capacity)
+    assert found.shape == ()
+    assert found.item() == pytest.approx(expected)
+
+
+@few
+@given(
+    kl=st.lists(st.floats(0, 50), min_size=3, max_size=3),
+    gamma=st.floats(0, 100),
+    capacity=st.floats(0, 50),
+)
+def test_capacity_bound_pulls_the_divergence_towards_the_capacity(kl, gamma, capacity):
+    kl = torch.tensor(kl, dtype=torch.float64, requires_grad=True)
+    log_likelihood = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    bound = capacity_bound(log_likelihood, kl, gamma, capacity)
+    for_likelihood, for_kl = torch.autograd.grad(bound, (log_likelihood, kl))
+    torch.testing.assert_close(for_likelihood, torch.full((3,), 1 / 3).double())
+    side = math.copysign(1.0, capacity - kl.mean().item()) if capacity != kl.mean() else 0.0
+    torch.testing.assert_close(for_kl, torch.full((3,), side * gamma / 3).double())
+
+
 # Gradients
 
 
@@ -234,6 +385,10 @@ def test_certain_class_leaves_finite_values_and_gradients():
         (reparametrise, ((2, 3), (2, 3), (2, 3))),
         (bounded_log_variance, ((2, 3),)),
         (evidence_bound, ((4,), (4,))),
+        (standard_log_density, ((2, 3),)),
+        (transformed_kl, ((2, 3), (2, 3), (2,))),
+        (importance_weighted_bound, ((4, 5),)),
+        (lambda ll, kl: capacity_bound(ll, kl, 3.0, 0.7), ((4,), (4,))),
         (labelled_bound, ((4, 2), (4, 2), (2,))),
         (lambda bounds, q: unlabelled_bound(bounds, q.log_softmax(1)), ((4, 2), (4, 2))),
         (
@@ -250,6 +405,10 @@ def test_certain_class_leaves_finite_values_and_gradients():
         "reparametrise",
         "log-variance",
         "evidence",
+        "prior",
+        "flows",
+        "importance",
+        "capacity",
         "labelled",
         "unlabelled",
         "objective",

@@ -8,6 +8,7 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from anomaly_estimators.functional.variational import evidence_bound, semi_supervised_objective
+from anomaly_estimators.nn.flows import InverseAutoregressiveFlow, PlanarFlow
 from anomaly_estimators.nn.mlp import MLP
 from anomaly_estimators.nn.variational import (
     BernoulliLikelihood,
@@ -15,6 +16,7 @@ from anomaly_estimators.nn.variational import (
     GaussianLikelihood,
     GaussianParameters,
     M2Network,
+    UnitGaussianLikelihood,
     VariationalAutoencoder,
     VariationalDecoder,
     VariationalEncoder,
@@ -34,9 +36,20 @@ def make_parts(n_classes=0, likelihood=GaussianLikelihood, batch_norm=False):
     )
 
 
-def make_vae(**options):
+FLOWS = {"none": None, "planar": PlanarFlow, "iaf": InverseAutoregressiveFlow}
+flows = pytest.mark.parametrize("flow", FLOWS)
+
+
+def make_vae(flow="none", **options):
     torch.manual_seed(0)
-    return VariationalAutoencoder(*make_parts(**options)).double()
+    parts = make_parts(**options)
+    cls = FLOWS[flow]
+    network = VariationalAutoencoder(*parts, cls(LATENT, WIDTH, n_flows=3) if cls else None)
+    if cls:
+        with torch.no_grad():  # far from the identity
+            for parameter in network.flow.parameters():
+                parameter.add_(0.5 * torch.randn_like(parameter))
+    return network.double()
 
 
 def make_m2(prior=0.2, **options):
@@ -210,6 +223,141 @@ def test_scores_and_codes_draw_nothing(X):
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+# Draws of the posterior, and what flows make of them
+
+
+def seen_by(network, X):
+    """Gaussian q0(z0|x) and last hidden layer, each row by itself."""
+    hidden = network.encoder.encoder(X).tanh()
+    mean, raw = network.encoder.posterior.layer(hidden).chunk(2, dim=1)
+    return Normal(mean, (4 * (raw / 8).tanh()).exp()), hidden
+
+
+def log_density_after(flow, start, z0, context):
+    """log q(z) of one draw by the change of variables, with autograd's Jacobian."""
+    jacobian = torch.autograd.functional.jacobian(lambda z: flow(z, context)[0], z0)
+    return start - torch.linalg.slogdet(jacobian).logabsdet
+
+
+@flows
+@pytest.mark.parametrize("own", [False, True])
+def test_latents_are_draws_with_the_densities_of_the_prior_and_of_the_posterior(flow, own, X):
+    network, n_draws = make_vae(flow), 4
+    noise = torch.randn(*([7] if own else []), n_draws, LATENT, dtype=torch.float64)
+    z, log_ratio = network.latents(X, noise)
+    assert z.shape == (7, n_draws, LATENT) and log_ratio.shape == (7, n_draws)
+    q0, hidden = seen_by(network, X)
+    for i in range(7):
+        for k in range(n_draws):
+            z0 = q0.mean[i] + q0.stddev[i] * (noise[i, k] if own else noise[k])
+            log_q = Normal(q0.mean[i], q0.stddev[i]).log_prob(z0).sum()
+            expected = z0
+            if network.flow is not None:
+                log_q = log_density_after(network.flow, log_q, z0, hidden[i])
+                expected = network.flow(z0, hidden[i])[0]
+            torch.testing.assert_close(z[i, k], expected)
+            log_p = Normal(0.0, 1.0).log_prob(expected).sum()
+            torch.testing.assert_close(log_ratio[i, k], log_p - log_q)
+
+
+@pytest.mark.parametrize("flow", ["planar", "iaf"])
+def test_vae_with_flows_returns_the_terms_of_its_bound(flow, X):
+    network = make_vae(flow)
+    torch.manual_seed(5)
+    log_likelihood, kl = network(X)
+    torch.manual_seed(5)
+    noise = torch.randn(7, LATENT, dtype=torch.float64)
+    q0, hidden = seen_by(network, X)
+    for i in range(7):
+        z0 = q0.mean[i] + q0.stddev[i] * noise[i]
+        z = network.flow(z0, hidden[i])[0]
+        # The entropy of the Gaussian stands for the density of the draw.
+        log_q = log_density_after(network.flow, -q0.entropy()[i].sum(), z0, hidden[i])
+        torch.testing.assert_close(kl[i], log_q - Normal(0.0, 1.0).log_prob(z).sum())
+        outputs = network.decoder(z.unsqueeze(0))[0]
+        torch.testing.assert_close(log_likelihood[i], Normal(outputs, 1.0).log_prob(X[i]).sum())
+
+
+@pytest.mark.parametrize("flow", ["planar", "iaf"])
+def test_divergence_of_the_training_has_the_expectation_of_that_of_the_draws(flow, X):
+    network, n_draws = make_vae(flow), 20_000
+    with torch.no_grad():
+        noise = torch.randn(n_draws, LATENT, dtype=torch.float64)
+        log_ratio = network.latents(X[:1], noise).log_ratio[0]
+        kl = network(X[:1].expand(n_draws, -1)).kl
+    error = math.hypot(log_ratio.std().item(), kl.std().item()) / math.sqrt(n_draws)
+    assert kl.mean().item() == pytest.approx(-log_ratio.mean().item(), abs=4 * error)
+    assert kl.mean().item() > 4 * error  # as a divergence is
+
+
+@flows
+def test_code_of_a_vae_is_where_the_mean_goes(flow, X):
+    network = make_vae(flow)
+    q0, hidden = seen_by(network, X)
+    expected = q0.mean if network.flow is None else network.flow(q0.mean, hidden)[0]
+    state = torch.random.get_rng_state()
+    torch.testing.assert_close(network.code(X), expected)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    still, _ = network.latents(X, torch.zeros(1, LATENT, dtype=torch.float64))
+    torch.testing.assert_close(still[:, 0], expected)
+
+
+# Rows, drawn from a likelihood
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("likelihood", [GaussianLikelihood, UnitGaussianLikelihood])
+def test_gaussian_draws_have_the_mean_and_the_variance(likelihood):
+    network = likelihood(3)
+    variance = torch.ones(3)
+    if likelihood is GaussianLikelihood:
+        with torch.no_grad():
+            network.scale.copy_(torch.tensor([-0.3, 0.0, 0.2]))
+        variance = (8 * network.scale.tanh()).exp().detach()
+    outputs = torch.tensor([1.0, -2.0, 3.0]).expand(50_000, -1)
+    assert torch.equal(network.mean(outputs), outputs)
+    drawn = network.draw(outputs, generator()).detach()
+    torch.testing.assert_close(drawn.mean(0), outputs[0], atol=0.05, rtol=0)
+    torch.testing.assert_close(drawn.var(0), variance, rtol=0.05, atol=0)
+
+
+def test_unit_gaussian_likelihood_is_that_of_the_distribution(X):
+    outputs = torch.randn(7, 4, D, dtype=torch.float64)
+    likelihood = UnitGaussianLikelihood(D)
+    assert not list(likelihood.parameters())
+    expected = Normal(outputs, 1.0).log_prob(X.unsqueeze(1)).sum(-1)
+    torch.testing.assert_close(likelihood(X.unsqueeze(1), outputs), expected)
+
+
+def test_bernoulli_draws_are_zeros_and_ones_of_their_probability():
+    likelihood = BernoulliLikelihood(3)
+    logits = torch.tensor([-3.0, 0.0, 1.0]).expand(50_000, -1)
+    torch.testing.assert_close(likelihood.mean(logits), logits.sigmoid())
+    drawn = likelihood.draw(logits, generator())
+    assert drawn.dtype == logits.dtype and set(drawn.unique().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(drawn.mean(0), logits[0].sigmoid(), atol=0.01, rtol=0)
+    certain = likelihood.draw(torch.tensor([[-1e4, 1e4]] * 9), generator())
+    assert certain.tolist() == [[0.0, 1.0]] * 9
+
+
+@pytest.mark.parametrize(
+    "likelihood", [GaussianLikelihood, UnitGaussianLikelihood, BernoulliLikelihood]
+)
+def test_drawn_rows_follow_their_generator_in_either_precision(likelihood):
+    network, outputs = likelihood(D), torch.randn(9, D, dtype=torch.float64)
+    state = torch.random.get_rng_state()
+    drawn = network.double().draw(outputs, generator())
+    assert torch.equal(network.draw(outputs, generator()), drawn)
+    assert not torch.equal(network.draw(outputs, generator(1)), drawn)
+    single = network.float().draw(outputs.float(), generator())
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), drawn, atol=1e-5, rtol=0)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
 # Gradients
 
 
@@ -223,9 +371,10 @@ def without_gradient(network, loss):
     }
 
 
+@flows
 @pytest.mark.parametrize("likelihood", [GaussianLikelihood, BernoulliLikelihood])
-def test_gradients_reach_the_whole_vae(likelihood, X):
-    network = make_vae(likelihood=likelihood)
+def test_gradients_reach_the_whole_vae(likelihood, flow, X):
+    network = make_vae(flow, likelihood=likelihood)
     assert not without_gradient(network, -evidence_bound(*network(X.sigmoid())).mean())
 
 
