@@ -23,6 +23,8 @@ _PLACEMENT = {
 }
 # Neighbours whose median position a new row starts from.
 _N_START = 15
+# From so many rows on gradients by interpolation are the faster ones.
+_N_INTERPOLATED = 4_000
 # What follows from the rows and their positions, and is made anew when they are read from a file.
 _DERIVED = ("_reference", "_affinities", "_bandwidths")
 
@@ -168,7 +170,7 @@ class TSNEMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.rows_ = X.copy()
         self._affinities = self._new_affinities()
         start = initial_positions(X, check_random_state(self.random_state))
-        reference = self._reference_of(start, "auto")
+        reference = self._reference_of(start, "bh" if len(X) < _N_INTERPOLATED else "fft")
         early = self.max_iter // 3
         for n_iter, exaggeration in ((early, 12.0), (self.max_iter - early, 1.0)):
             rate = (

@@ -3,11 +3,15 @@
 import argparse
 
 from benchmarks.reproduce import dagmm, dagmm_jumps
+from benchmarks.reproduce.anodm import jobs as anodm
+from benchmarks.reproduce.anodm.problems import DATASETS as IMAGES_AND_BEATS
 from benchmarks.reproduce.deep_sad import jobs as deep_sad
 from benchmarks.reproduce.deep_sad.methods import METHODS
 from benchmarks.reproduce.runner import RESULTS, run_jobs
 from benchmarks.reproduce.uainets import jobs as uainets
 from benchmarks.reproduce.uainets.methods import METHODS as AUDITORS
+from benchmarks.reproduce.vae_flows import jobs as vae_flows
+from benchmarks.reproduce.vae_flows.methods import SETTINGS as ON_KDDCUP
 
 
 def main() -> None:
@@ -65,6 +69,40 @@ def main() -> None:
     command.add_argument("--jobs", type=int, default=1, help="processes at a time (default: 1)")
     command.add_argument("--results", default=RESULTS, help="folder of the CSV files")
     command.set_defaults(run=audits)
+    command = papers.add_parser("anodm", help="tables 1 and 2 and figures 2, 4 and 5 of AnoDM")
+    command.add_argument("--parts", nargs="+", choices=anodm.PARTS, default=list(anodm.PARTS))
+    command.add_argument(
+        "--datasets", nargs="+", choices=list(IMAGES_AND_BEATS), default=list(IMAGES_AND_BEATS)
+    )
+    command.add_argument(
+        "--classes", nargs="+", type=int, default=list(range(10)), help="those to leave out"
+    )
+    command.add_argument("--betas", nargs="+", type=float, default=[0.01, 0.05, 0.4])
+    command.add_argument("--runs", type=int, default=1, help="seeds 0 to RUNS - 1 (default: 1)")
+    command.add_argument("--jobs", type=int, default=1, help="processes at a time (default: 1)")
+    command.add_argument("--max-iter", type=int, help="epochs (default: the paper's)")
+    command.add_argument("--train-rows", type=int, help="training rows at most (default: all)")
+    command.add_argument("--results", default=RESULTS, help="folder of the CSV files")
+    command.set_defaults(run=one_class_out)
+    command = papers.add_parser("vae-flows", help="table 1 and the ring of the VAE with flows")
+    command.add_argument(
+        "--parts", nargs="+", choices=vae_flows.PARTS, default=list(vae_flows.PARTS)
+    )
+    command.add_argument(
+        "--settings", nargs="+", choices=list(ON_KDDCUP), default=list(ON_KDDCUP), help="of table 1"
+    )
+    command.add_argument(
+        "--models",
+        nargs="+",
+        choices=vae_flows.MODEL_NAMES,
+        default=list(vae_flows.MODEL_NAMES),
+        help="of table 1",
+    )
+    command.add_argument("--runs", type=int, default=5, help="seeds 0 to RUNS - 1 (default: 5)")
+    command.add_argument("--jobs", type=int, default=1, help="processes at a time (default: 1)")
+    command.add_argument("--max-iter", type=int, help="fewer epochs, to try it out")
+    command.add_argument("--results", default=RESULTS, help="folder of the CSV files")
+    command.set_defaults(run=flows)
     arguments = parser.parse_args()
     arguments.run(parser, arguments)
 
@@ -111,6 +149,33 @@ def audits(parser, arguments) -> None:
         arguments.budget,
     )
     run_jobs(listed, uainets.result_files(arguments.results), arguments.jobs)
+
+
+def one_class_out(parser, arguments) -> None:
+    """AnoDM's tables and figures."""
+    listed = anodm.jobs(
+        arguments.parts,
+        arguments.datasets,
+        arguments.classes,
+        arguments.betas,
+        arguments.runs,
+        arguments.max_iter,
+        arguments.train_rows,
+    )
+    run_jobs(listed, anodm.result_files(arguments.results), arguments.jobs)
+
+
+def flows(parser, arguments) -> None:
+    """The table and the rings of the VAE with flows."""
+    refuse_trials(parser, arguments)
+    listed = vae_flows.jobs(
+        arguments.parts,
+        arguments.settings,
+        arguments.models,
+        arguments.runs,
+        arguments.max_iter,
+    )
+    run_jobs(listed, vae_flows.result_files(arguments.results), arguments.jobs)
 
 
 def jumps(parser, arguments) -> None:

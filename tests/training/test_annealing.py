@@ -189,10 +189,12 @@ def test_held_out_loss_does_not_fall_as_the_weight_rises_or_falls(rows):
         detector.fit(rows)
     losses = [row["valid_loss"] for row in detector.history_ if row["phase"] == "third"]
     assert losses == pytest.approx(losses[:1] * 3, rel=1e-5)
-    # That of the training follows the factor: 7 steps an epoch.
+    # That of the training follows the factor, which is 0.5 + 3 / 21 in the mean of the 7 steps of the
+    # first epoch. Steps have batches of their own, so it does so roughly.
     trained = [row["train_loss"] for row in detector.history_ if row["phase"] == "third"]
     factors = [0.5 + (epoch + 3 / 7) / 3 for epoch in range(3)]
-    assert trained == pytest.approx([losses[0] / 1.5 * factor for factor in factors], rel=0.15)
+    ratios = [factor / factors[0] for factor in factors]
+    assert [loss / trained[0] for loss in trained] == pytest.approx(ratios, rel=0.05)
 
 
 def test_a_second_fit_begins_at_0_again(rows):
