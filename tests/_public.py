@@ -18,6 +18,8 @@ SMALL = {
     "max_iter": 2,
     "hidden_layer_sizes": (4,),
     "latent_dim": 1,
+    "embedding_max_iter": 50,
+    "n_draws": 4,
     "n_components": 2,
     "device": "cpu",
 }

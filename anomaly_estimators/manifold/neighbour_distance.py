@@ -61,6 +61,8 @@ def matches(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
     >>> matches(keys, np.array([6, 7, 7], dtype=np.uint64)).tolist()
     [1, -1, 0]
     """
+    if not len(known):
+        return np.full(len(keys), -1)
     order = np.argsort(known, kind="stable")
     place = np.searchsorted(known[order], keys)
     found = order[np.minimum(place, len(known) - 1)]

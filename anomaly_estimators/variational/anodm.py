@@ -286,9 +286,12 @@ class AnoDM(VariationalDetector):
         rows = np.flatnonzero(finite)
         if self.n_landmarks is not None and len(rows) > self.n_landmarks:
             rows = np.sort(generator.choice(rows, self.n_landmarks, replace=False))
+        if len(rows) <= self.n_neighbors:
+            # The network went astray, and its guard has said so: no row has a place.
+            rows = rows[:0]
         self._landmark_keys = keys[rows]
         self.landmark_codes_ = codes[rows]
-        self.embedding_ = self._new_embedding(generator)
+        self.embedding_ = self._new_embedding(generator) if len(rows) else None
         self.map_ = (
             self.landmark_codes_
             if self.embedding_ is None
@@ -357,37 +360,33 @@ class AnoDM(VariationalDetector):
         return torch.cat([code, error.unsqueeze(1)], dim=1)
 
     def _map_distances(self, codes: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        """D_map of eq 4; infinite for rows that have no code."""
+        """D_map of eq 4; infinite for rows that have no place in the map."""
         own = matches(keys, self._landmark_keys)
-        distances = np.full(len(codes), np.inf)
-        finite = np.isfinite(codes).all(axis=1)
-        own = own[finite]
-        distances[finite] = neighbour_distance(
-            self._positions(codes[finite], own), self.map_, self.n_neighbors, own
-        )
-        return distances
+        positions = self._positions(codes, own)
+        return _distances(positions, self.map_, self.n_neighbors, own)
 
     def _positions(self, codes: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """Places in the map: a landmark has its own, any other row is placed."""
+        """Places in the map: a landmark has its own, any other row is placed; NaN where none can be."""
         if self.embedding_ is None:
             return codes
-        positions = np.asarray(self.map_, dtype=np.float64)[own]
-        new = own < 0
+        positions = np.full((len(codes), self.map_.shape[1]), np.nan)
+        positions[own >= 0] = self.map_[own[own >= 0]]
+        new = (own < 0) & np.isfinite(codes).all(axis=1)
         if new.any():
             positions[new] = self.embedding_.transform(codes[new])
         return positions
 
     def _joint_distances(self, codes: np.ndarray) -> np.ndarray:
         """D_map in a map of landmarks and rows that is made for these rows."""
-        distances = np.full(len(codes), np.inf)
-        finite = np.isfinite(codes).all(axis=1)
-        both = np.concatenate([self.landmark_codes_, codes[finite]])
-        if self.embedding_ is not None:
-            both = np.asarray(clone(self.embedding_).fit_transform(both), dtype=np.float64)
-        landmarks, rows = np.split(both, [len(self.landmark_codes_)])
-        none = np.full(len(rows), -1)
-        distances[finite] = neighbour_distance(rows, landmarks, self.n_neighbors, none)
-        return distances
+        both = np.concatenate([self.landmark_codes_, codes])
+        finite = np.isfinite(both).all(axis=1)
+        positions = np.full((len(both), self.map_.shape[1]), np.nan)
+        embedding = self.embedding_ and clone(self.embedding_)
+        positions[finite] = (
+            both[finite] if embedding is None else embedding.fit_transform(both[finite])
+        )
+        landmarks, rows = np.split(positions, [len(self.landmark_codes_)])
+        return _distances(rows, landmarks, self.n_neighbors, np.full(len(rows), -1))
 
     def _module_score(self, module: VAENetwork, X: Tensor) -> Tensor:
         # What an UAI layer builds upon.
@@ -427,11 +426,7 @@ class AnoDM(VariationalDetector):
         X = self._validate_rows(X, reset=False)
         keys = row_fingerprints(X)
         codes, _ = self._codes_and_errors(X, keys)
-        finite = np.isfinite(codes).all(axis=1)
-        positions = np.full((len(X), self.map_.shape[1]), np.nan)
-        own = matches(keys[finite], self._landmark_keys)
-        positions[finite] = self._positions(codes[finite], own)
-        return positions
+        return self._positions(codes, matches(keys, self._landmark_keys))
 
     # Persistence
 
@@ -450,6 +445,16 @@ class AnoDM(VariationalDetector):
             embedding = TSNEMap(**state["embedding_"])
             state["embedding_"] = embedding._restore(state["landmark_codes_"], state["map_"])
         super()._set_fitted_state(state)
+
+
+def _distances(
+    positions: np.ndarray, landmarks: np.ndarray, n_neighbors: int, own: np.ndarray
+) -> np.ndarray:
+    """Distances to the nearest landmarks, infinite for rows without a place."""
+    distances = np.full(len(positions), np.inf)
+    placed = np.isfinite(positions).all(axis=1) & (len(landmarks) > 0)
+    distances[placed] = neighbour_distance(positions[placed], landmarks, n_neighbors, own[placed])
+    return distances
 
 
 def _sizes(terms: np.ndarray) -> np.ndarray:
