@@ -23,11 +23,11 @@ def squared_error(X: Tensor, reconstruction: Tensor) -> Tensor:
 
     Parameters
     ----------
-    X, reconstruction : Tensor of shape (n, n_features)
+    X, reconstruction : Tensor of shape (..., n_features)
 
     Returns
     -------
-    Tensor of shape (n,)
+    Tensor of shape (...)
 
     References
     ----------
@@ -40,7 +40,7 @@ def squared_error(X: Tensor, reconstruction: Tensor) -> Tensor:
     >>> squared_error(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 4.0]]))
     tensor([25.])
     """
-    return (X - reconstruction).square().sum(dim=1)
+    return (X - reconstruction).square().sum(dim=-1)
 
 
 def euclidean_distance(X: Tensor, reconstruction: Tensor) -> Tensor:
@@ -152,8 +152,7 @@ def normalised_squared_error(X: Tensor, reconstruction: Tensor, *, eps: float = 
 
     Parameters
     ----------
-    X : Tensor of shape (..., n_features)
-    reconstruction : Tensor of shape (..., n_features)
+    X, reconstruction : Tensor of shape (..., n_features)
     eps : float, default=1e-6
         Smallest norm that is divided by, of a row of zeros.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from anomaly_estimators.base import finite_scores
 from anomaly_estimators.fingerprint import row_fingerprints
-from anomaly_estimators.functional.reconstruction import normalised_squared_error
+from anomaly_estimators.functional.reconstruction import normalised_squared_error, squared_error
 from anomaly_estimators.functional.variational import reparametrise
 from anomaly_estimators.manifold.neighbour_distance import matches, neighbour_distance
 from anomaly_estimators.manifold.tsne_map import TSNEMap
@@ -26,6 +26,7 @@ from anomaly_estimators.variational.evidence import VAENetwork, VariationalDetec
 
 __all__ = ["AnoDM"]
 
+_ERRORS = {"normalised": normalised_squared_error, "squared": squared_error}
 # Rows of noise that are kept: each row has its own place among them, which its values decide.
 _N_KEPT_DRAWS = 1024
 
@@ -63,16 +64,18 @@ _ENCODERS = {
 class AnoDM(VariationalDetector):
     """Reconstruction error of a beta-VAE, and distance to the training rows in a t-SNE map of its codes.
 
-    The anomaly score is ``alpha * D_RE + (1 - alpha) * D_map`` ([1]_, eq 2). D_RE is the squared error
-    of the reconstruction over the norm of the row (eq 3), on the network's scale, by a draw of the
-    code. D_map is the mean distance to the ``n_neighbors`` nearest training rows in a map of the mean
-    codes (eq 4). An anomaly that is reproduced well lies off the map's islands, and one that lands on
-    an island is reproduced badly.
+    The anomaly score is ``alpha * D_RE + (1 - alpha) * D_map`` ([1]_, eq 2). D_RE is the error of the
+    reconstruction (eq 3), on the network's scale. D_map is the mean distance to the ``n_neighbors``
+    nearest training rows in a map of the codes (eq 4). An anomaly that is reproduced well may lie off
+    the map's islands, and one that lands on an island may be reproduced badly.
 
     Parameters
     ----------
-    alpha : float, default=0.5
+    alpha : float, default=0.9
         Weight of the reconstruction error, in [0, 1]: 1 is the plain beta-VAE, 0 the map alone.
+    reconstruction_error : {"squared", "normalised"}, default="squared"
+        D_RE: the squared error; or the squared error over the norm of the row, eq 3. The norm suits
+        pictures, which may be dark or bright. In tables it makes light of rows that are far off.
     scale_terms : bool, default=True
         Whether each term is divided by its mean over the training rows, so that ``alpha`` means
         the same for any data. Without it the terms are those of the paper, whose sizes have nothing
@@ -96,17 +99,14 @@ class AnoDM(VariationalDetector):
         rather than placing each row in the map that is there. Scores then depend on the rows that come
         with a row, and every call takes as long as a fit of the map. The threshold is that of the
         fitted map.
-    n_draws : int, default=1
-        Number of draws of the code that D_RE is averaged over. The noise is drawn in ``fit``, and
-        the values of a row decide which part of it the row has.
-    beta : float, default=1.0
-        Weight of the distance between the divergence KL(q(z|x) || p(z)) and its capacity (eq 1).
-    kl_schedule : {"constant", "cyclical", "capacity"}, default="capacity"
-        How the divergence counts in the course of the training. "capacity" holds it at a value that
-        rises from 0 to ``capacity`` in the first half of the training (Burgess et al. 2018); the
-        others have no capacity, and weigh the divergence itself.
-    capacity : float, default=10.0
-        Divergence that the capacity schedule ends with, C of eq 1, in nats.
+    n_draws : int, default=0
+        Number of draws of the code that D_RE is averaged over, 1 in the paper; 0 takes the mean of the
+        code. The noise is drawn in ``fit``, and the values of a row decide which part of it the row
+        has.
+    beta : float, default=0.01
+        Weight of the divergence KL(q(z|x) || p(z)) against the log-likelihood. With
+        ``kl_schedule="capacity"`` it weighs the distance between the divergence and the capacity C,
+        as in eq 1.
     likelihood : {"gaussian", "unit_gaussian", "bernoulli"}, default="unit_gaussian"
         What a scaled row is about the decoder's output: "gaussian", with a variance that is learned
         for each feature; "unit_gaussian", with variance 1, so that the log-likelihood is half the
@@ -119,6 +119,10 @@ class AnoDM(VariationalDetector):
     input_shape : tuple of int or None, default=None
         What a row is folded to: (channels, height, width) for images, (channels, length) for series.
         ``None`` takes rows as series of one channel. A fully connected network does without.
+    scaler : {"standard", "minmax", "robust"}, transformer or None, default="minmax"
+        Scaling of the features before the network, fitted on the training rows; ``None`` if the
+        rows are scaled already. Any scikit-learn transformer that keeps the number of features will
+        do.
     channels : tuple of int, default=(32, 32)
         Number of filters of each convolution of stride 2, and of the deconvolutions in reverse.
     memory : str, path-like, object with the interface of joblib.Memory, or None, default=None
@@ -154,6 +158,10 @@ class AnoDM(VariationalDetector):
     the two terms for a sweep by hand; ``memory`` is for one by
     :class:`~sklearn.model_selection.GridSearchCV`.
 
+    The defaults serve tables of unknown kind. The paper's settings are ``reconstruction_error="normalised",
+    n_draws=1, scale_terms=False, n_landmarks=5000, transductive=True, batch_size=100, scaler=None,
+    max_iter=20`` on pixels in [0, 1], with ``alpha`` and ``beta`` searched for.
+
     Inside :class:`UAI` the score is the reconstruction error alone, by the mean code: the map cannot
     follow a network that goes on learning.
 
@@ -184,6 +192,7 @@ class AnoDM(VariationalDetector):
     _parameter_constraints: dict = {
         **VariationalDetector._parameter_constraints,
         "alpha": [Interval(Real, 0, 1, closed="both")],
+        "reconstruction_error": [StrOptions(set(_ERRORS))],
         "scale_terms": ["boolean"],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "n_landmarks": [Interval(Integral, 2, None, closed="left"), None],
@@ -195,7 +204,7 @@ class AnoDM(VariationalDetector):
         "embedding_max_iter": [Interval(Integral, 1, None, closed="left")],
         "latent": [StrOptions({"mean", "sample"})],
         "transductive": ["boolean"],
-        "n_draws": [Interval(Integral, 1, _N_KEPT_DRAWS, closed="both")],
+        "n_draws": [Interval(Integral, 0, _N_KEPT_DRAWS, closed="both")],
         "encoder": [StrOptions(set(_ENCODERS))],
         "memory": [str, HasMethods(["cache"]), HasMethods(["__fspath__"]), None],
         "n_jobs": [Integral, None],
@@ -210,7 +219,8 @@ class AnoDM(VariationalDetector):
     def __init__(
         self,
         *,
-        alpha=0.5,
+        alpha=0.9,
+        reconstruction_error="squared",
         scale_terms=True,
         n_neighbors=1,
         n_landmarks=2000,
@@ -219,19 +229,21 @@ class AnoDM(VariationalDetector):
         embedding_max_iter=1000,
         latent="mean",
         transductive=False,
-        n_draws=1,
+        n_draws=0,
         encoder="mlp",
         memory=None,
         n_jobs=None,
-        kl_schedule="capacity",
+        beta=0.01,
         likelihood="unit_gaussian",
         channels=(32, 32),
+        scaler="minmax",
         **inherited,
     ):
         super().__init__(
-            kl_schedule=kl_schedule, likelihood=likelihood, channels=channels, **inherited
+            beta=beta, likelihood=likelihood, channels=channels, scaler=scaler, **inherited
         )
         self.alpha = alpha
+        self.reconstruction_error = reconstruction_error
         self.scale_terms = scale_terms
         self.n_neighbors = n_neighbors
         self.n_landmarks = n_landmarks
@@ -350,14 +362,14 @@ class AnoDM(VariationalDetector):
         return both[:, :-1].copy(), both[:, -1]
 
     def _module_code_and_error(self, module: VAENetwork, X: Tensor, places: Tensor) -> Tensor:
-        draws = torch.arange(self.n_draws, device=X.device)
+        draws = torch.arange(max(1, self.n_draws), device=X.device)
         noise = module.noise[(places.unsqueeze(1) + draws) % len(module.noise)]
-        mean, log_variance = module.encoder(X)
-        z = reparametrise(mean.unsqueeze(1), log_variance.unsqueeze(1), noise)
-        reconstruction = self._module_decode(module, z)
-        error = normalised_squared_error(X.unsqueeze(1), reconstruction).mean(dim=1)
-        code = mean if self.latent == "mean" else z[:, 0]
-        return torch.cat([code, error.unsqueeze(1)], dim=1)
+        mean, log_variance = (part.unsqueeze(1) for part in module.encoder(X))
+        z = reparametrise(mean, log_variance, noise)
+        reconstruction = self._module_decode(module, z if self.n_draws else mean)
+        error = _ERRORS[self.reconstruction_error](X.unsqueeze(1), reconstruction).mean(dim=1)
+        code = mean if self.latent == "mean" else z
+        return torch.cat([code[:, 0], error.unsqueeze(1)], dim=1)
 
     def _map_distances(self, codes: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """D_map of eq 4; infinite for rows that have no place in the map."""
@@ -390,7 +402,8 @@ class AnoDM(VariationalDetector):
 
     def _module_score(self, module: VAENetwork, X: Tensor) -> Tensor:
         # What an UAI layer builds upon.
-        return normalised_squared_error(X, self._module_decode(module, module.code(X)))
+        error = _ERRORS[self.reconstruction_error]
+        return error(X, self._module_decode(module, module.code(X)))
 
     # What can be asked of a fitted detector
 

@@ -89,7 +89,7 @@ def main() -> None:
         "--parts", nargs="+", choices=vae_flows.PARTS, default=list(vae_flows.PARTS)
     )
     command.add_argument(
-        "--settings", nargs="+", choices=list(ON_KDDCUP), default=list(ON_KDDCUP), help="of table 1"
+        "--settings", nargs="+", choices=list(ON_KDDCUP), default=["published"], help="of table 1"
     )
     command.add_argument(
         "--models",

@@ -127,5 +127,7 @@ def test_all_keys_and_none_are_matched():
     assert matches(known[order], known).tolist() == order.tolist()
     assert set(matches(known + np.uint64(1), known).tolist()) == {-1}
     assert matches(known[:0], known).shape == (0,)
+    none_known = matches(known[:3], known[:0])
+    assert none_known.tolist() == [-1, -1, -1] and none_known.dtype == np.int64
     twice = np.concatenate([known, known])
     assert matches(known, twice).tolist() == list(range(len(known)))

@@ -212,11 +212,11 @@ def test_fitted_model_reaches_the_entropy(flow, model):
         lr_schedule="cosine",
         n_draws=30,
         anomaly_score="elbo",
-    ).fit(model.rows(2000, 1))
+    ).fit(model.rows(1500, 1))
     X = model.rows(1000, 2)
     true = model.distribution.logpdf(X)
     bound = detector.score_samples(X)
-    assert bound.mean() == pytest.approx(true.mean(), abs=0.05)
+    assert bound.mean() == pytest.approx(true.mean(), abs=0.1)
     assert np.corrcoef(bound, true)[0, 1] > 0.99
     closer = detector.set_params(anomaly_score="importance_weighted").score_samples(X)
     assert bound.mean() < closer.mean() < true.mean() + 0.02
@@ -279,7 +279,7 @@ def test_divergence_falls_as_beta_grows(flow, likelihood, betas, cancer):
         detector.set_params(learning_rate=5e-3).fit(cancer)
         found.append(detector.kl_divergence(cancer).mean())
     assert all(low < 0.8 * high for high, low in zip(found, found[1:], strict=False)), found
-    assert found[0] > 4.0 and found[-1] < 1.0
+    assert found[0] > 3.0 and found[-1] < 1.0
 
 
 @pytest.mark.parametrize(
@@ -347,11 +347,10 @@ def test_cycles_have_their_part(X):
     assert not np.allclose(trained[0], trained[1]) and not np.allclose(trained[1], trained[2])
 
 
-@pytest.mark.parametrize("kl_schedule", ["cyclical", "capacity"])
-def test_held_out_rows_are_evaluated_with_the_weight_at_the_end(kl_schedule, X):
-    """Weights that do not move: what is evaluated is the same loss after every epoch."""
+def test_held_out_rows_are_evaluated_with_the_weight_at_the_end(X):
+    """By weights that do not move, and draws that are the same: losses differ by the weight alone."""
 
-    def history(**params):
+    def losses(**params):
         detector = make(
             early_stopping=True,
             n_iter_no_change=50,
@@ -359,22 +358,23 @@ def test_held_out_rows_are_evaluated_with_the_weight_at_the_end(kl_schedule, X):
             max_iter=6,
             learning_rate=1e-12,
             beta=5.0,
-            capacity=0.0,
+            batch_size=10,
             **params,
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            return detector.fit(X).history_
+            history = detector.fit(X).history_
+        return (np.array([row[f"{kind}_loss"] for row in history]) for kind in ("train", "valid"))
 
-    # Without a capacity, and the divergences above it, the losses are those of the plain bound.
-    constant, annealed = history(), history(kl_schedule=kl_schedule)
-    held_out = [[row["valid_loss"] for row in rows] for rows in (constant, annealed)]
-    np.testing.assert_allclose(held_out[1], held_out[0], rtol=1e-6)
-    if kl_schedule == "cyclical":
-        assert annealed[0]["train_loss"] < constant[0]["train_loss"] - 0.1
-    else:
-        ending = history(kl_schedule=kl_schedule, n_cycles=2)
-        np.testing.assert_allclose([row["valid_loss"] for row in ending], held_out[0], rtol=1e-6)
+    (train, valid), (annealed, held_out) = losses(), losses(kl_schedule="cyclical", n_cycles=1)
+    np.testing.assert_allclose(held_out, valid, rtol=1e-6)
+    assert annealed[0] < train[0] - 1.0
+    # Capacities above the divergence: the losses are as far apart as they are.
+    low, high = (losses(kl_schedule="capacity", capacity=capacity) for capacity in (50.0, 60.0))
+    train, valid = (b - a for a, b in zip(low, high, strict=True))
+    np.testing.assert_allclose(valid, 5.0 * 10.0, rtol=1e-4)
+    progress = np.arange(24).reshape(6, 4) / 24
+    np.testing.assert_allclose(train, 50.0 * np.minimum(1.0, 2 * progress).mean(axis=1), rtol=1e-4)
 
 
 class Watch(Callback):

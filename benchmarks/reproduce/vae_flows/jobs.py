@@ -29,7 +29,7 @@ MODEL_NAMES = tuple(MODELS)
 #: Share of the test rows that is flagged (section 5).
 FLAGGED = 0.2
 _SWEPT_RING = "0.05"
-_N_TRAIN, _N_TEST, _N_UNIFORM = 4_000, 1_000, 500
+_N_TRAIN, _N_TEST, _N_UNIFORM = 4_000, 500, 250
 _CEILING = "true density"
 
 
