@@ -4,7 +4,15 @@ import pytest
 from _public import deep_detectors, known, public_detectors, small
 from sklearn.utils.estimator_checks import check_param_validation, parametrize_with_checks
 
-from anomaly_estimators import DAGMM, Autoencoder, DeepClassifier, DeepSAD, DeepSVDD
+from anomaly_estimators import (
+    DAGMM,
+    VAE,
+    AnoDM,
+    Autoencoder,
+    DeepClassifier,
+    DeepSAD,
+    DeepSVDD,
+)
 
 # What the checks do not know to give: labels of anomalies.
 pytestmark = pytest.mark.filterwarnings(
@@ -25,11 +33,18 @@ VARIANTS = [
     DeepSAD(eta=10.0, batch_norm=False, pretrain="layerwise", pretrain_max_iter=1, max_iter=2),
     DeepSAD(early_stopping=True, ema_decay=0.9, max_iter=5, pretrain_max_iter=1),
     DeepClassifier(class_weight="balanced", pretrain="end_to_end", max_iter=2),
+    VAE(flow="planar", kl_schedule="cyclical", anomaly_score="elbo", n_draws=10, max_iter=2),
+    VAE(flow="iaf", kl_schedule="capacity", scaler="minmax", likelihood="bernoulli", max_iter=2),
+    AnoDM(latent="sample", n_draws=2, embedding_max_iter=50, scaler="standard", max_iter=2),
+    AnoDM(embedding="passthrough", n_landmarks=20, alpha=0.5, n_neighbors=3, max_iter=1),
 ]
 
 
 # All other settings as they are. The checks themselves set max_iter=5 where it is not None.
-BRIEF = [cls(**known(cls, max_iter=5, pretrain_max_iter=5)) for cls in deep_detectors()]
+BRIEF = [
+    cls(**known(cls, max_iter=5, pretrain_max_iter=5, embedding_max_iter=100))
+    for cls in deep_detectors()
+]
 
 
 @parametrize_with_checks([*[small(cls) for cls in public_detectors()], *BRIEF, *VARIANTS])

@@ -222,6 +222,9 @@ class TSNEMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, order="C", reset=False)
+        if "_reference" not in vars(self):
+            # Read from a file; not before it is asked for, because it takes a while.
+            self._prepare()
         from openTSNE.tsne import PartialTSNEEmbedding
 
         affinities, neighbors, distances = self._affinities.to_new(
@@ -295,7 +298,6 @@ class TSNEMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Take up a map that was fitted elsewhere."""
         self.rows_, self.embedding_ = rows, embedding
         self.n_features_in_ = rows.shape[1]
-        self._prepare()
         return self
 
     # openTSNE's objects are left out of a pickle: arrays that come back as read-only maps of a file
@@ -304,8 +306,3 @@ class TSNEMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def __getstate__(self):
         state = super().__getstate__()
         return {name: value for name, value in state.items() if name not in _DERIVED}
-
-    def __setstate__(self, state):
-        super().__setstate__(state)
-        if "embedding_" in vars(self):
-            self._prepare()

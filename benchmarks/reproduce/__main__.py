@@ -4,6 +4,7 @@ import argparse
 
 from benchmarks.reproduce import dagmm, dagmm_jumps
 from benchmarks.reproduce.anodm import jobs as anodm
+from benchmarks.reproduce.anodm.choice import write_choices
 from benchmarks.reproduce.anodm.problems import DATASETS as IMAGES_AND_BEATS
 from benchmarks.reproduce.deep_sad import jobs as deep_sad
 from benchmarks.reproduce.deep_sad.methods import METHODS
@@ -11,7 +12,6 @@ from benchmarks.reproduce.runner import RESULTS, run_jobs
 from benchmarks.reproduce.uainets import jobs as uainets
 from benchmarks.reproduce.uainets.methods import METHODS as AUDITORS
 from benchmarks.reproduce.vae_flows import jobs as vae_flows
-from benchmarks.reproduce.vae_flows.methods import SETTINGS as ON_KDDCUP
 
 
 def main() -> None:
@@ -89,9 +89,6 @@ def main() -> None:
         "--parts", nargs="+", choices=vae_flows.PARTS, default=list(vae_flows.PARTS)
     )
     command.add_argument(
-        "--settings", nargs="+", choices=list(ON_KDDCUP), default=["published"], help="of table 1"
-    )
-    command.add_argument(
         "--models",
         nargs="+",
         choices=vae_flows.MODEL_NAMES,
@@ -162,7 +159,9 @@ def one_class_out(parser, arguments) -> None:
         arguments.max_iter,
         arguments.train_rows,
     )
-    run_jobs(listed, anodm.result_files(arguments.results), arguments.jobs)
+    files = anodm.result_files(arguments.results)
+    run_jobs(listed, files, arguments.jobs)
+    write_choices(files["anodm_tables"], files["anodm_choice"])
 
 
 def flows(parser, arguments) -> None:
@@ -170,7 +169,6 @@ def flows(parser, arguments) -> None:
     refuse_trials(parser, arguments)
     listed = vae_flows.jobs(
         arguments.parts,
-        arguments.settings,
         arguments.models,
         arguments.runs,
         arguments.max_iter,
