@@ -11,7 +11,7 @@ from torch import nn
 
 from anomaly_estimators.training.checkpoints import describe
 
-__all__ = ["Remembered", "check_remembered"]
+__all__ = ["Remembered", "check_remembered", "digest_of_parameters"]
 
 
 def check_remembered(estimator: BaseEstimator) -> None:
@@ -28,7 +28,7 @@ def check_remembered(estimator: BaseEstimator) -> None:
             "memory needs a random_state that can be known again: an int, or None to take whatever "
             "fit is there. A generator is another one after every fit."
         )
-    _digest(estimator)
+    digest_of_parameters(estimator)
 
 
 class Remembered:
@@ -45,7 +45,7 @@ class Remembered:
 
     def __init__(self, estimator: BaseEstimator, X: np.ndarray):
         self.memory = estimator.memory
-        self.key = joblib.hash((_digest(estimator), joblib.hash(X)))
+        self.key = joblib.hash((digest_of_parameters(estimator), joblib.hash(X)))
 
     def recall(self, name: str, compute: Callable[[], Any], X: np.ndarray | None = None) -> Any:
         """Return a result that is there, or compute and keep it.
@@ -66,8 +66,14 @@ def _computed(key: str, name: str, rows: str | None, compute: Callable[[], Any])
     return compute()
 
 
-def _digest(estimator: BaseEstimator) -> str:
-    """Digest of the parameters that decide the outcome of a fit."""
+def digest_of_parameters(estimator: BaseEstimator) -> str:
+    """Digest of the parameters that decide the outcome of a fit.
+
+    Raises
+    ------
+    ValueError
+        If a parameter cannot be known again.
+    """
     digests = {}
     for name, value in sorted(estimator.get_params(deep=False).items()):
         if name in estimator._free_parameters:

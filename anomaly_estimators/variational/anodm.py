@@ -21,7 +21,11 @@ from anomaly_estimators.nn.autoencoder import mlp_autoencoder
 from anomaly_estimators.nn.strided import strided_autoencoder
 from anomaly_estimators.nn.temporal import temporal_autoencoder
 from anomaly_estimators.training.rows import join
-from anomaly_estimators.variational._memory import Remembered, check_remembered
+from anomaly_estimators.variational._memory import (
+    Remembered,
+    check_remembered,
+    digest_of_parameters,
+)
 from anomaly_estimators.variational.evidence import VAENetwork, VariationalDetector
 
 __all__ = ["AnoDM"]
@@ -277,7 +281,10 @@ class AnoDM(VariationalDetector):
                 f"n_neighbors={self.n_neighbors} must be below the number of training rows, "
                 f"{len(X)}."
             )
-        if self.memory is None:
+        vars(self).pop("_remembered", None)
+        goes_on = self.warm_start and "net_" in vars(self)
+        if self.memory is None or goes_on:
+            # A training that goes on depends on the one before, which is no part of the key.
             super()._fit(X, labels)
             return
         fitted = super()._fit
@@ -344,7 +351,8 @@ class AnoDM(VariationalDetector):
     def _terms(self, X: np.ndarray) -> np.ndarray:
         if self.memory is None or "_remembered" not in vars(self):
             return self._compute_terms(X)
-        name = f"terms, transductive={self.transductive}"
+        # By the parameters of now: some may have been changed after the fit.
+        name = f"terms, transductive={self.transductive}, {digest_of_parameters(self)}"
         return self._remembered.recall(name, lambda: self._compute_terms(X), X)
 
     def _compute_terms(self, X: np.ndarray) -> np.ndarray:
