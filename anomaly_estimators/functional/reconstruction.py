@@ -171,7 +171,8 @@ def normalised_squared_error(X: Tensor, reconstruction: Tensor, *, eps: float = 
     >>> normalised_squared_error(torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 2.0]]))
     tensor([0.8000])
     """
-    norm = X.square().sum(dim=-1).sqrt().clamp(min=eps)
+    # Clamped before the root, whose slope at 0 is infinite.
+    norm = X.square().sum(dim=-1).clamp(min=eps**2).sqrt()
     return (X - reconstruction).square().sum(dim=-1) / norm
 
 

@@ -25,6 +25,8 @@ _PLACEMENT = {
 _N_START = 15
 # From so many rows on gradients by interpolation are the faster ones.
 _N_INTERPOLATED = 4_000
+# Largest value of a new row, in units of the size of the rows: squares are numbers.
+_FARTHEST = 1e150
 # What follows from the rows and their positions, and is made anew when they are read from a file.
 _DERIVED = ("_reference", "_affinities", "_bandwidths")
 
@@ -227,9 +229,10 @@ class TSNEMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             self._prepare()
         from openTSNE.tsne import PartialTSNEEmbedding
 
-        affinities, neighbors, distances = self._affinities.to_new(
-            X / self._scale, return_distances=True
-        )
+        with np.errstate(over="ignore"):
+            # A number, if one whose distances are none: infinite rows are refused.
+            rows = np.clip(X / self._scale, -_FARTHEST, _FARTHEST)
+        affinities, neighbors, distances = self._affinities.to_new(rows, return_distances=True)
         start = np.median(self.embedding_[neighbors[:, :_N_START]], axis=1)
         placed = PartialTSNEEmbedding(
             np.ascontiguousarray(start),
@@ -248,7 +251,9 @@ class TSNEMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _scale(self) -> float:
         """Size of the rows: squares of larger ones would leave the range of numbers."""
         rows = self.rows_ - self.rows_.mean(axis=0)
-        return max(np.abs(rows).max(), np.finfo(np.float64).tiny)
+        size = np.abs(rows).max()
+        # Rows that are all the same are left as they are.
+        return size if size > 0 else 1.0
 
     @property
     def _perplexity(self) -> float:

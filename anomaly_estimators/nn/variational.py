@@ -40,6 +40,10 @@ __all__ = [
 ]
 
 
+# Weight of the squared distance to [0, 1], as of a Gaussian whose deviation is a tenth of it.
+_OUTSIDE_WEIGHT = 50.0
+
+
 class GaussianParameters(NamedTuple):
     """A Gaussian with independent coordinates."""
 
@@ -224,7 +228,11 @@ class BernoulliLikelihood(nn.Module):
         super().__init__()
 
     def forward(self, X: Tensor, outputs: Tensor) -> Tensor:
-        return bernoulli_log_likelihood(X, outputs)
+        # No row of the model has values beyond 0 and 1, where the cross-entropy would fall for ever:
+        # they count as the nearest that there is, and the less likely the further they are off.
+        inside = X.clamp(0.0, 1.0)
+        off = (X - inside).square().sum(dim=-1)
+        return bernoulli_log_likelihood(inside, outputs) - _OUTSIDE_WEIGHT * off
 
     def mean(self, outputs: Tensor) -> Tensor:
         """Probability of a 1."""

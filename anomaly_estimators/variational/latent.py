@@ -3,12 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
 from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
 from anomaly_estimators.autoencoding import AutoencodingDetector, code_width
 from anomaly_estimators.nn.variational import LIKELIHOODS, VariationalDecoder, VariationalEncoder
 from anomaly_estimators.training.phases import Phase
+from anomaly_estimators.training.rows import RowSource
 
 __all__ = ["LatentVariableDetector"]
 
@@ -89,6 +91,14 @@ class LatentVariableDetector(AutoencodingDetector):
         return super()._default_autoencoder(
             n_features, **{"hidden_layer_sizes": hidden, "latent_dim": last, **changes}
         )
+
+    def _warm_module(self, X: np.ndarray) -> nn.Module:
+        module = super()._warm_module(X)
+        # A warm start leaves out what phases begin with.
+        if self.likelihood == "bernoulli":
+            rows = RowSource(X, self.scaler_, np.float32).pieces()
+            _check_unit_interval((piece, None) for piece in rows)
+        return module
 
     def _check_rows_first(self, phases: list[Phase]) -> list[Phase]:
         """Let the first phase refuse rows that the likelihood does not suit."""
