@@ -224,7 +224,7 @@ class DeepDetector(OutlierDetector):
 
     def _set_fitted_state(self, state: dict) -> None:
         state = dict(state)
-        weights = {name: torch.from_numpy(array) for name, array in state.pop("module").items()}
+        weights = {name: torch.tensor(array) for name, array in state.pop("module").items()}
         history, batch_size = state.pop("history"), state.pop("net_batch_size")
         super()._set_fitted_state(state)
         try:

@@ -1,5 +1,6 @@
 """What a detector has computed, kept by joblib for those that compute the same."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -44,7 +45,8 @@ class Remembered:
     """
 
     def __init__(self, estimator: BaseEstimator, X: np.ndarray):
-        self.memory = estimator.memory
+        memory = estimator.memory
+        self.memory = os.fspath(memory) if isinstance(memory, os.PathLike) else memory
         self.key = joblib.hash((digest_of_parameters(estimator), joblib.hash(X)))
 
     def recall(self, name: str, compute: Callable[[], Any], X: np.ndarray | None = None) -> Any:

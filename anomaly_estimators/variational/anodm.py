@@ -3,6 +3,7 @@
 from functools import partial
 from numbers import Integral, Real
 
+import joblib
 import numpy as np
 import torch
 from sklearn.base import clone
@@ -33,6 +34,10 @@ __all__ = ["AnoDM"]
 _ERRORS = {"normalised": normalised_squared_error, "squared": squared_error}
 # Rows of noise that are kept: each row has its own place among them, which its values decide.
 _N_KEPT_DRAWS = 1024
+# What a fit that is remembered has no part in: names of columns, and the threshold.
+_NOT_LEARNED = frozenset({"feature_names_in_", "n_features_in_", "offset_"})
+# What the terms of a row depend on, of what was learned.
+_IN_TERMS = ("module", "scaler_", "embedding_", "landmark_codes_", "map_", "term_scales_")
 
 
 def _mlp(n_features: int, shape: tuple | None, channels: tuple, **options) -> nn.Module:
@@ -162,6 +167,9 @@ class AnoDM(VariationalDetector):
     the two terms for a sweep by hand; ``memory`` is for one by
     :class:`~sklearn.model_selection.GridSearchCV`.
 
+    A map has islands but no sea: a row placed in it comes to lie by the island that is least strange
+    to it, however far off it is. With small ``alpha`` such rows are overlooked.
+
     The defaults serve tables of unknown kind. The paper's settings are ``reconstruction_error="normalised",
     n_draws=1, scale_terms=False, n_landmarks=5000, transductive=True, batch_size=100, scaler=None,
     max_iter=20`` on pixels in [0, 1], with ``alpha`` and ``beta`` searched for.
@@ -264,6 +272,11 @@ class AnoDM(VariationalDetector):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_remembered(self)
+        if isinstance(self.embedding, type):
+            raise ValueError(
+                f"embedding={self.embedding.__name__} is a class: pass an instance, such as "
+                f"{self.embedding.__name__}()."
+            )
         if self.n_landmarks is not None and self.n_neighbors >= self.n_landmarks:
             raise ValueError(
                 f"n_neighbors={self.n_neighbors} must be below n_landmarks={self.n_landmarks}: a "
@@ -292,7 +305,8 @@ class AnoDM(VariationalDetector):
 
         def learn() -> dict:
             fitted(X, labels)
-            return {**self._get_fitted_state(), "_training_terms": self._training_terms}
+            state = {**self._get_fitted_state(), "_training_terms": self._training_terms}
+            return {name: value for name, value in state.items() if name not in _NOT_LEARNED}
 
         state = self._remembered.recall("fit", learn)
         self._set_fitted_state(state)
@@ -317,7 +331,9 @@ class AnoDM(VariationalDetector):
             else np.asarray(self.embedding_.fit_transform(self.landmark_codes_), dtype=np.float64)
         )
         terms = np.column_stack([errors, self._map_distances(codes, keys)])
-        self.term_scales_ = _sizes(terms) if self.scale_terms else np.ones(2)
+        # Of rows that are all alike the distances are nothing but rounding.
+        least = np.array([0.0, 1e-9 * np.abs(self.map_).max(initial=0.0)])
+        self.term_scales_ = _sizes(terms, least) if self.scale_terms else np.ones(2)
         self._training_terms = terms / self.term_scales_
 
     def _new_embedding(self, generator: np.random.RandomState):
@@ -351,8 +367,11 @@ class AnoDM(VariationalDetector):
     def _terms(self, X: np.ndarray) -> np.ndarray:
         if self.memory is None or "_remembered" not in vars(self):
             return self._compute_terms(X)
-        # By the parameters of now: some may have been changed after the fit.
-        name = f"terms, transductive={self.transductive}, {digest_of_parameters(self)}"
+        # By the parameters and the network of now: some may have been changed after the fit, and in an
+        # audit the network goes on learning.
+        state = self._get_fitted_state()
+        learned = joblib.hash([state[part] for part in _IN_TERMS])
+        name = f"terms, {self.transductive}, {digest_of_parameters(self)}, {learned}"
         return self._remembered.recall(name, lambda: self._compute_terms(X), X)
 
     def _compute_terms(self, X: np.ndarray) -> np.ndarray:
@@ -367,7 +386,8 @@ class AnoDM(VariationalDetector):
         """What is mapped, and D_RE of eq 3."""
         places = (keys % np.uint64(_N_KEPT_DRAWS)).astype(np.int64)
         both = join(self._map(self._module_code_and_error, X, places), len(X)).astype(np.float64)
-        return both[:, :-1].copy(), both[:, -1]
+        # The error of a row that is too far off may be no number.
+        return both[:, :-1].copy(), np.where(np.isnan(both[:, -1]), np.inf, both[:, -1])
 
     def _module_code_and_error(self, module: VAENetwork, X: Tensor, places: Tensor) -> Tensor:
         draws = torch.arange(max(1, self.n_draws), device=X.device)
@@ -478,11 +498,11 @@ def _distances(
     return distances
 
 
-def _sizes(terms: np.ndarray) -> np.ndarray:
-    """Mean of each term over the rows in which it is finite, or 1 where that is 0."""
+def _sizes(terms: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """Mean of each term over the rows in which it is finite, or 1 where that is not above the least."""
     finite = np.isfinite(terms)
     means = np.where(finite, terms, 0.0).sum(axis=0) / np.maximum(1, finite.sum(axis=0))
-    return np.where((means > 0) & np.isfinite(means), means, 1.0)
+    return np.where((means > least) & np.isfinite(means), means, 1.0)
 
 
 def _precision(X: np.ndarray) -> type:

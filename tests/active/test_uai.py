@@ -23,6 +23,7 @@ from anomaly_estimators import (
     KDE,
     SSDGM,
     UAI,
+    AnoDM,
     Autoencoder,
     DeepClassifier,
     DeepSAD,
@@ -122,6 +123,8 @@ def module(n_features):
 
 BASES = {
     **{cls.__name__: (partial(small, cls), X) for cls in deep_detectors()},
+    # Of its score an UAI layer takes the reconstruction error alone.
+    "AnoDM": (partial(small, AnoDM, alpha=1.0, scale_terms=False, n_draws=0), X),
     "batch norm": (partial(small, Autoencoder, batch_norm=True), X),
     "batch norm DAGMM": (partial(small, DAGMM, batch_norm=True), X),
     "batch norm classifier": (partial(small, DeepClassifier, batch_norm=True), X),
