@@ -12,7 +12,10 @@ makes one table of each. A file has one row a run. Its columns are told apart by
 Lines that start with ``#`` become the text above the table: how the file was made.
 
 ``.. result-pivot:: FILE`` with ``:down: method :across: dataset :measure: roc_auc``, an option a line,
-sets one file out in two directions, with the published figures in brackets.
+sets one file out in two directions, with the published figures in brackets. ``:where: dataset=mnist``
+takes the rows with that value, and ``:where: dataset=mnist, beta=0.05`` those with both.
+``.. result-table:: FILE`` shows a file as it would be on the results page, without title and text, and
+has the option ``:where:`` too.
 """
 
 import csv
@@ -51,6 +54,15 @@ MEASURES = (
     "score_seconds",
     "scoring_seconds",
     "bare_seconds",
+    "network_seconds",
+    "map_seconds",
+    "placing_seconds",
+    "new_placing_seconds",
+    "opentsne_seconds",
+    "opentsne_new_seconds",
+    "all_rows_seconds",
+    "one_seconds",
+    "sixteen_seconds",
 )
 SILENT = ("seed", "note", "normal_class", "known_classes", "curve")
 
@@ -132,8 +144,23 @@ def to_rst(path):
     return [*lines, *_list_table(*summarise(rows))]
 
 
+def select(rows, where):
+    """Return the rows that have the given values.
+
+    Examples
+    --------
+    >>> runs = [{"dataset": "a", "beta": "1"}, {"dataset": "a", "beta": "2"}, {"dataset": "b", "beta": "1"}]
+    >>> select(runs, "dataset=a, beta=1")
+    [{'dataset': 'a', 'beta': '1'}]
+    """
+    wanted = [pair.strip().split("=", 1) for pair in where.split(",") if pair.strip()]
+    return [row for row in rows if all(row[name] == value for name, value in wanted)]
+
+
 def pivot(rows, down, across, measure):
     """Set runs out in two directions: header and cells, with the paper's figure in brackets.
+
+    Where a cell holds runs with several published figures, their mean stands in the brackets.
 
     Examples
     --------
@@ -151,10 +178,23 @@ def pivot(rows, down, across, measure):
         for column in columns:
             runs = [row for row in rows if row[down] == name and row[across] == column]
             cell = _mean_and_spread([row[measure] for row in runs])
-            paper = next((row.get(f"paper_{measure}") for row in runs), None)
+            paper = _published([row.get(f"paper_{measure}") for row in runs])
             cells.append(f"{cell} ({_figure(paper)})" if paper else cell)
         table.append(cells)
     return [down, *columns], table
+
+
+def _published(cells):
+    """The published figure of some runs, or the mean of theirs; None where not all have one.
+
+    Examples
+    --------
+    >>> _published(["0.5", "0.7"]), _published(["0.5", "0.5"]), _published(["0.5", ""])
+    (0.6, '0.5', None)
+    """
+    if not cells or not all(cells):
+        return None
+    return cells[0] if len(set(cells)) == 1 else mean(float(cell) for cell in cells)
 
 
 def _list_table(header, table):
@@ -165,28 +205,42 @@ def _list_table(header, table):
     return [*lines, ""]
 
 
-class ResultPivot(SphinxDirective):
-    """One result file, set out in two directions."""
+class ResultTable(SphinxDirective):
+    """One result file."""
 
     required_arguments = 1
-    option_spec = {  # noqa: RUF012
-        "down": directives.unchanged_required,
-        "across": directives.unchanged_required,
-        "measure": directives.unchanged_required,
-    }
+    option_spec = {"where": directives.unchanged}  # noqa: RUF012
 
     def run(self):
         path = Path(self.env.srcdir, self.arguments[0]).resolve()
         self.env.note_dependency(str(path))
         if not path.exists():
             return [nodes.paragraph(text="There are no runs yet.")]
-        _, rows = read_results(path)
-        options = [self.options[name] for name in ("down", "across", "measure")]
-        lines = _list_table(*pivot(rows, *options))
+        rows = select(read_results(path)[1], self.options.get("where", ""))
+        if not rows:
+            return [nodes.paragraph(text="There are no runs yet.")]
+        lines = _list_table(*self.arranged(rows))
         section = nodes.Element()
         section.document = self.state.document
         self.state.nested_parse(StringList(lines, source=str(path)), self.content_offset, section)
         return section.children
+
+    def arranged(self, rows):
+        """Header and cells."""
+        return summarise(rows)
+
+
+class ResultPivot(ResultTable):
+    """One result file, set out in two directions."""
+
+    _directions = ("down", "across", "measure")
+    option_spec = {  # noqa: RUF012
+        **ResultTable.option_spec,
+        **dict.fromkeys(_directions, directives.unchanged_required),
+    }
+
+    def arranged(self, rows):
+        return pivot(rows, *(self.options[name] for name in self._directions))
 
 
 class ResultTables(SphinxDirective):
@@ -213,5 +267,6 @@ class ResultTables(SphinxDirective):
 
 def setup(app):
     app.add_directive("result-tables", ResultTables)
+    app.add_directive("result-table", ResultTable)
     app.add_directive("result-pivot", ResultPivot)
     return {"parallel_read_safe": True, "version": "1"}
