@@ -18,8 +18,11 @@ from anomaly_estimators.functional.flows import (
 
 __all__ = ["FLOWS", "Flowed", "InverseAutoregressiveFlow", "PlanarFlow", "build_flow"]
 
-# How far a flow is from the identity at its start, all steps together.
+# How far a planar flow is from the identity at its start, all steps together.
 _START = 0.1
+# Negative logarithm of the product of all gates of a variable at the start. Gates that are nearly open
+# hold the steps to the identity, and they are slow to leave it.
+_GATED_START = 1.0
 
 
 class Flowed(NamedTuple):
@@ -124,7 +127,7 @@ class InverseAutoregressiveFlow(nn.Module):
 
     The context enters the hidden layer of every step (eq 9 of [2]_). The order of the latent
     variables is reversed from one step to the next, as in [1]_: from two steps on, every variable
-    can depend on every other. It starts close to the identity.
+    can depend on every other. It starts as a mild contraction.
 
     Parameters
     ----------
@@ -186,9 +189,8 @@ class InverseAutoregressiveFlow(nn.Module):
         with torch.no_grad():
             means, logits = self.output_bias.chunk(2, dim=-1)
             nn.init.zeros_(means)
-            # Then the product of all gates of a variable is about 1 - _START.
-            nn.init.constant_(logits, -math.log(math.expm1(_START / self.n_flows)))
-            self.output_weight[:, latent_dim:].mul_(_START)
+            nn.init.constant_(logits, -math.log(math.expm1(_GATED_START / self.n_flows)))
+            self.output_weight[:, latent_dim:].mul_(_GATED_START)
 
     def _steps(self) -> list[tuple[Tensor, ...]]:
         """Weights and biases of each step."""
