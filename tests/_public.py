@@ -1,6 +1,7 @@
 """The public estimators, found by walking the package's public names."""
 
 import inspect
+import re
 
 import numpy as np
 import skorch
@@ -94,6 +95,11 @@ def suited(cls: type, X: np.ndarray) -> np.ndarray:
 def fitted(cls: type, X, **params) -> BaseEstimator:
     """A small detector, fitted on rows and, where it learns from them, on labels."""
     return small(cls, **params).fit(X, labels(cls, len(X)))
+
+
+def without_addresses(value) -> str:
+    """Name of a test's parameter that is the same in every process."""
+    return re.sub(r" at 0x\w+", "", str(value))
 
 
 def learned(value):

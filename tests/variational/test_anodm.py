@@ -177,7 +177,7 @@ def terms_by_hand(detector, rows, X):
         {"encoder": "tcn"},
         {"encoder": "lstm"},
     ],
-    ids=str,
+    ids=without_addresses,
 )
 def test_score_is_that_of_the_paper(params, X, new):
     detector = make(**params).fit(X)
@@ -692,7 +692,7 @@ def test_rows_without_a_code_are_no_landmarks(X, monkeypatch):
         ({"transductive": "yes"}, "The 'transductive' parameter of AnoDM"),
         ({"scale_terms": 1}, "The 'scale_terms' parameter of AnoDM"),
     ],
-    ids=str,
+    ids=without_addresses,
 )
 def test_impossible_parameters_are_refused(params, match, X):
     detector = make(**params)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from _public import without_addresses
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
@@ -157,7 +158,7 @@ def test_scores_of_a_sweep_place_rows_once(place, X, new, counted_maps):
         {"scaler": "robust"},
         {"n_landmarks": None},
     ],
-    ids=str,
+    ids=without_addresses,
 )
 def test_scores_are_bit_by_bit_those_without_memory(params, place, X, new):
     dtype = np.float64 if params else np.float32
