@@ -8,6 +8,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from _public import without_addresses
 from scipy import stats
 from scipy.spatial.distance import cdist
 from sklearn.base import BaseEstimator, TransformerMixin
