@@ -295,6 +295,9 @@ class AnoDM(VariationalDetector):
                 f"{len(X)}."
             )
         vars(self).pop("_remembered", None)
+        # To be filled by _finish, for the threshold. A round of an audit, where the threshold is another
+        # matter, does without.
+        self._training_terms = None
         goes_on = self.warm_start and "net_" in vars(self)
         if self.memory is None or goes_on:
             # A training that goes on depends on the one before, which is no part of the key.
@@ -334,7 +337,8 @@ class AnoDM(VariationalDetector):
         # Of rows that are all alike the distances are nothing but rounding.
         least = np.array([0.0, 1e-9 * np.abs(self.map_).max(initial=0.0)])
         self.term_scales_ = _sizes(terms, least) if self.scale_terms else np.ones(2)
-        self._training_terms = terms / self.term_scales_
+        if "_training_terms" in vars(self):
+            self._training_terms = terms / self.term_scales_
 
     def _new_embedding(self, generator: np.random.RandomState):
         if self.embedding == "passthrough":
