@@ -86,7 +86,9 @@ folder = tempfile.TemporaryDirectory()
 detector = AnoDM(
     scaler=None,
     latent_dim=16,
+    beta=0.01,
     reconstruction_error="normalised",
+    learning_rate=1e-3,
     memory=folder.name,
     random_state=args.seed,
     **network,

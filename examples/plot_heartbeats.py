@@ -109,6 +109,7 @@ detector = AnoDM(
     input_shape=(1, X.shape[1]),
     channels=(16, 32, 32),
     latent_dim=16,
+    beta=0.01,
     batch_norm=False,
     scaler=None,
     batch_size=50,

@@ -112,7 +112,7 @@ class AnoDM(VariationalDetector):
         Number of draws of the code that D_RE is averaged over, 1 in the paper; 0 takes the mean of the
         code. The noise is drawn in ``fit``, and the values of a row decide which part of it the row
         has.
-    beta : float, default=0.01
+    beta : float, default=0.1
         Weight of the divergence KL(q(z|x) || p(z)) against the log-likelihood. With
         ``kl_schedule="capacity"`` it weighs the distance between the divergence and the capacity C,
         as in eq 1.
@@ -128,10 +128,8 @@ class AnoDM(VariationalDetector):
     input_shape : tuple of int or None, default=None
         What a row is folded to: (channels, height, width) for images, (channels, length) for series.
         ``None`` takes rows as series of one channel. A fully connected network does without.
-    scaler : {"standard", "minmax", "robust"}, transformer or None, default="minmax"
-        Scaling of the features before the network, fitted on the training rows; ``None`` if the
-        rows are scaled already. Any scikit-learn transformer that keeps the number of features will
-        do.
+    learning_rate : float, default=1e-4
+        Step size of the optimizer.
     channels : tuple of int, default=(32, 32)
         Number of filters of each convolution of stride 2, and of the deconvolutions in reverse.
     memory : str, path-like, object with the interface of joblib.Memory, or None, default=None
@@ -172,7 +170,7 @@ class AnoDM(VariationalDetector):
 
     The defaults serve tables of unknown kind. The paper's settings are ``reconstruction_error="normalised",
     n_draws=1, scale_terms=False, n_landmarks=5000, transductive=True, batch_size=100, scaler=None,
-    max_iter=20`` on pixels in [0, 1], with ``alpha`` and ``beta`` searched for.
+    learning_rate=1e-3, max_iter=20`` on pixels in [0, 1], with ``alpha`` and ``beta`` searched for.
 
     Inside :class:`UAI` the score is the reconstruction error alone, by the mean code: the map cannot
     follow a network that goes on learning.
@@ -245,14 +243,18 @@ class AnoDM(VariationalDetector):
         encoder="mlp",
         memory=None,
         n_jobs=None,
-        beta=0.01,
+        beta=0.1,
         likelihood="unit_gaussian",
         channels=(32, 32),
-        scaler="minmax",
+        learning_rate=1e-4,
         **inherited,
     ):
         super().__init__(
-            beta=beta, likelihood=likelihood, channels=channels, scaler=scaler, **inherited
+            beta=beta,
+            likelihood=likelihood,
+            channels=channels,
+            learning_rate=learning_rate,
+            **inherited,
         )
         self.alpha = alpha
         self.reconstruction_error = reconstruction_error

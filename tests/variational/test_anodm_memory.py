@@ -214,7 +214,7 @@ OTHER = {
     "embedding_max_iter": 21,
     "embedding": "passthrough",
     "scale_terms": False,
-    "scaler": "standard",
+    "scaler": "minmax",
     "reconstruction_error": "normalised",
     "learning_rate": 0.01,
     "hidden_layer_sizes": (6,),
