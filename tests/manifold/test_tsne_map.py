@@ -6,6 +6,7 @@ import warnings
 import joblib
 import numpy as np
 import pytest
+from openTSNE import TSNEEmbedding
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -389,3 +390,16 @@ def test_frames_and_pipelines(X, new, fitted):
     scaler = StandardScaler().fit(X)
     expected = make(max_iter=50).fit(scaler.transform(X)).transform(scaler.transform(new))
     np.testing.assert_array_equal(line.transform(new), expected)
+
+
+def test_a_third_of_the_iterations_exaggerates(X, monkeypatch):
+    stretches = []
+    optimize = TSNEEmbedding.optimize
+
+    def noted(self, **options):
+        stretches.append((options["n_iter"], options["exaggeration"]))
+        return optimize(self, **options)
+
+    monkeypatch.setattr(TSNEEmbedding, "optimize", noted)
+    make(max_iter=30).fit(X)
+    assert stretches == [(10, 12.0), (20, 1.0)]
