@@ -383,10 +383,8 @@ class AnoDM(VariationalDetector):
     def _compute_terms(self, X: np.ndarray) -> np.ndarray:
         keys = row_fingerprints(X)
         codes, errors = self._codes_and_errors(X, keys)
-        distances = (
-            self._joint_distances(codes) if self.transductive else self._map_distances(codes, keys)
-        )
-        return np.column_stack([errors, distances]) / self.term_scales_
+        distances = self._joint_distances if self.transductive else self._map_distances
+        return np.column_stack([errors, distances(codes, keys)]) / self.term_scales_
 
     def _codes_and_errors(self, X: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is mapped, and D_RE of eq 3."""
@@ -422,7 +420,7 @@ class AnoDM(VariationalDetector):
             positions[new] = self.embedding_.transform(codes[new])
         return positions
 
-    def _joint_distances(self, codes: np.ndarray) -> np.ndarray:
+    def _joint_distances(self, codes: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """D_map in a map of landmarks and rows that is made for these rows."""
         both = np.concatenate([self.landmark_codes_, codes])
         finite = np.isfinite(both).all(axis=1)
@@ -432,7 +430,8 @@ class AnoDM(VariationalDetector):
             both[finite] if embedding is None else embedding.fit_transform(both[finite])
         )
         landmarks, rows = np.split(positions, [len(self.landmark_codes_)])
-        return _distances(rows, landmarks, self.n_neighbors, np.full(len(rows), -1))
+        own = matches(keys, self._landmark_keys)
+        return _distances(rows, landmarks, self.n_neighbors, own)
 
     def _module_score(self, module: VAENetwork, X: Tensor) -> Tensor:
         # What an UAI layer builds upon.

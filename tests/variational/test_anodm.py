@@ -454,6 +454,16 @@ def test_error_is_the_mean_over_the_draws(X, new):
 # Rows and landmarks in one map
 
 
+def test_training_rows_in_one_map_are_none_of_their_own_neighbours(X):
+    """Without that the landmark that a row is lies at the row's own place, and no distance is left."""
+    detector = make(transductive=True, embedding="passthrough", n_landmarks=None).fit(X)
+    together = detector.score_terms(X)
+    np.testing.assert_allclose(
+        together, detector.set_params(transductive=False).score_terms(X), rtol=1e-6
+    )
+    assert (together[:, 1] > 0).all()
+
+
 def test_transductive_scores_depend_on_the_rows_that_come_along(X, new, fitted):
     detector = make(transductive=True).fit(X)
     assert detector.offset_ == fitted.offset_
