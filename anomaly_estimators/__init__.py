@@ -22,6 +22,7 @@ _PUBLIC = {
     "DeepSAD": "anomaly_estimators.one_class.deep_sad",
     "DeepSVDD": "anomaly_estimators.one_class.deep_svdd",
     "DenoisingAutoencoder": "anomaly_estimators.reconstruction.denoising",
+    "GMM": "anomaly_estimators.density.gaussian_mixture",
     "KDE": "anomaly_estimators.density.kde",
     "LODA": "anomaly_estimators.active.loda",
     "LabelConsistency": "anomaly_estimators.classification.label_consistency",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from anomaly_estimators.base import OutlierDetector
 from anomaly_estimators.fingerprint import data_fingerprint
+from anomaly_estimators.scalers import SCALERS
 from anomaly_estimators.training.batches import (
     automatic_batch_size,
     automatic_max_iter,
@@ -28,7 +29,7 @@ from anomaly_estimators.training.phases import Phase
 from anomaly_estimators.training.placement import hold_out, place_rows
 from anomaly_estimators.training.randomness import isolated_randomness, single_precision
 from anomaly_estimators.training.rows import RowSource, join
-from anomaly_estimators.training.scaling import SCALERS, fit_scaler
+from anomaly_estimators.training.scaling import fit_scaler
 from anomaly_estimators.training.schedules import SCHEDULES
 from anomaly_estimators.training.stopping import EarlyStopping
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from numbers import Integral
 
 import numpy as np
-from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -18,10 +17,9 @@ from anomaly_estimators.active._loda_histograms import (
     project,
 )
 from anomaly_estimators.base import OutlierDetector
+from anomaly_estimators.scalers import SCALERS
 
 __all__ = ["LODA", "feature_importances"]
-
-_SCALERS = {"minmax": MinMaxScaler, "robust": RobustScaler, "standard": StandardScaler}
 
 
 class LODA(OutlierDetector):
@@ -95,7 +93,7 @@ class LODA(OutlierDetector):
         **OutlierDetector._parameter_constraints,
         "n_projections": [Interval(Integral, 1, None, closed="left")],
         "n_bins": [Interval(Integral, 1, 1_000_000, closed="both"), StrOptions({"auto"})],
-        "scaler": [StrOptions(set(_SCALERS)), None],
+        "scaler": [StrOptions(set(SCALERS)), None],
         "random_state": ["random_state"],
     }
 
@@ -172,7 +170,7 @@ class LODA(OutlierDetector):
         else:
             # Brought near to one first: the squares of some numbers are none.
             exponents = binary_exponents(X)
-            scaler = _SCALERS[self.scaler]().fit(np.ldexp(X, -exponents))
+            scaler = SCALERS[self.scaler]().fit(np.ldexp(X, -exponents))
         return (1 / scaler.scale_ if self.scaler == "minmax" else scaler.scale_), exponents
 
     def _anomaly_score(self, X: np.ndarray) -> np.ndarray:

@@ -11,15 +11,13 @@ from scipy.special import gammaln
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import KFold
 from sklearn.neighbors import KernelDensity
-from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 
 from anomaly_estimators.base import OutlierDetector
+from anomaly_estimators.scalers import SCALERS, log_volume_factor
 
 __all__ = ["KDE"]
-
-_SCALERS = {"minmax": MinMaxScaler, "robust": RobustScaler, "standard": StandardScaler}
 
 # Logarithm of each kernel, less its constant, from the squared distance in bandwidths.
 _LOG_KERNELS = {
@@ -163,7 +161,7 @@ default="gaussian"
             Interval(RealNotInt, 0, 1, closed="right"),
             None,
         ],
-        "scaler": [StrOptions(set(_SCALERS)), None],
+        "scaler": [StrOptions(set(SCALERS)), None],
         "random_state": ["random_state"],
     }
 
@@ -226,7 +224,7 @@ default="gaussian"
         random_state = check_random_state(self.random_state)
         # A copy, so that the model does not change with the caller's array.
         rows = np.array(X[self._draw(len(X), random_state)], dtype=np.float64, order="C")
-        self.scaler_ = None if self.scaler is None else _SCALERS[self.scaler]().fit(rows)
+        self.scaler_ = None if self.scaler is None else SCALERS[self.scaler]().fit(rows)
         self.rows_ = self._scale(rows)
         self._choose_bandwidth(random_state)
         self._grow_tree()
@@ -256,7 +254,7 @@ default="gaussian"
             log_density = self._tree.score_samples(X)
         else:
             log_density = mean_log_density(X, self.rows_, [self.bandwidth_], self.kernel)[0]
-        return log_density + _log_factor(self.scaler_)
+        return log_density + log_volume_factor(self.scaler_)
 
     def _draw(self, n_samples: int, random_state: np.random.RandomState):
         """Tell which training rows to keep, in their order."""
@@ -463,11 +461,3 @@ def _log_sum(logs: np.ndarray) -> np.ndarray:
     logs -= top[:, None]
     np.exp(logs, out=logs)
     return np.log(logs.sum(axis=1)) + top
-
-
-def _log_factor(scaler) -> float:
-    """Logarithm of the factor by which scaling changes a volume."""
-    if scaler is None:
-        return 0.0
-    factors = scaler.scale_ if isinstance(scaler, MinMaxScaler) else 1 / scaler.scale_
-    return float(np.log(factors).sum())

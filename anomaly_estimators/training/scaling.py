@@ -2,18 +2,12 @@
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
+from anomaly_estimators.scalers import SCALERS
 from anomaly_estimators.training.rows import RowSource
 
-__all__ = ["SCALERS", "fit_scaler", "make_scaler"]
+__all__ = ["fit_scaler", "make_scaler"]
 
-#: The scalers that can be asked for by name.
-SCALERS = {
-    "minmax": MinMaxScaler,
-    "robust": RobustScaler,
-    "standard": StandardScaler,
-}
 # Rows of a memory map on which a scaler without partial_fit is fitted.
 _SAMPLED_ROWS = 100_000
 
