@@ -1,0 +1,1 @@
+"""Detectors that learn an energy of rows."""
