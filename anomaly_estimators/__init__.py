@@ -17,6 +17,7 @@ _PUBLIC = {
     "AuditHistory": "anomaly_estimators.active.history",
     "Autoencoder": "anomaly_estimators.reconstruction.autoencoder",
     "DAGMM": "anomaly_estimators.mixture.dagmm",
+    "DCN": "anomaly_estimators.reconstruction.clustering",
     "DSEBM": "anomaly_estimators.energy.dsebm",
     "DeepClassifier": "anomaly_estimators.classification.deep_classifier",
     "DeepDetector": "anomaly_estimators.deep",

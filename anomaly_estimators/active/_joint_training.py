@@ -84,6 +84,7 @@ def train_round(
             name="round",
             loss=partial(_loss, own.loss, rows.n_audited, audit_weight),
             max_iter=1,
+            observe=own.observe and (lambda outputs: own.observe(outputs[0])),
             faster=(head, head_learning_rate),
             optimizer_state=memory,
         )

@@ -43,9 +43,16 @@ class FiniteGuard(Callback):
             if tensor.is_floating_point()
         ]
         self.tensors_.extend(average)
+        # Whole numbers are always finite, but what was counted since is taken back with the weights.
+        self.counts_ = [
+            tensor
+            for tensor in net.trained_module.state_dict(keep_vars=True).values()
+            if not tensor.is_floating_point()
+        ]
         # Most optimizers have no state before their first step, but some do.
         self.optimizer_state_ = copy.deepcopy(net.optimizer_.state_dict()["state"])
         self.snapshot_ = [tensor.detach().clone() for tensor in self.tensors_]
+        self.counted_ = [tensor.clone() for tensor in self.counts_]
 
     @torch.no_grad()
     def on_epoch_end(self, net, **kwargs):
@@ -55,8 +62,10 @@ class FiniteGuard(Callback):
         # them.
         if math.isfinite(row["train_loss"]) and _finite(tensors):
             torch._foreach_copy_(self.snapshot_, tensors)
+            _copy(self.counted_, self.counts_)
             return
         torch._foreach_copy_(tensors, self.snapshot_)
+        _copy(self.counts_, self.counted_)
         self.failures_ += 1
         self.rate_ *= self.factor
         if self.failures_ > self.attempts:
@@ -86,6 +95,11 @@ class FiniteGuard(Callback):
 
     def load_state_dict(self, state: dict) -> None:
         self.rate_, self.failures_ = state["rate"], state["failures"]
+
+
+def _copy(targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)
 
 
 def _finite(tensors: list[torch.Tensor]) -> bool:

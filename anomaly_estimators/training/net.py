@@ -133,6 +133,9 @@ class DetectorNet(skorch.NeuralNet):
             self.optimizer_.zero_grad()
             step = self.train_step_single(batch, **fit_params)
             self.optimizer_.step()
+        if self.phase_.observe is not None:
+            with torch.no_grad():
+                self.phase_.observe(step["y_pred"])
         if self.after_step is not None:
             self.after_step()
         return step

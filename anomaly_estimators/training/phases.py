@@ -42,6 +42,10 @@ class Phase:
         ``anneal(progress)``, called before every step with the share of the phase that has passed, in
         [0, 1), so that the loss can follow it. Held-out rows are evaluated by the loss that the phase
         ends with: ``anneal(1.0)``.
+    observe : callable, default=None
+        ``observe(outputs)``, called after every step, without gradients, with what the module had
+        returned for the batch: for what follows the batches by counting instead of by gradients, such
+        as the centres of clusters.
     optimizer_state : dict, default=None
         Carries the state of the optimizer, such as its moments, from one run of a phase to the next:
         taken up at the beginning if it holds anything, and filled at the end.
@@ -56,4 +60,5 @@ class Phase:
     main: bool = True
     begin: Callable[[Iterable[tuple[Tensor, Tensor]]], None] | None = None
     anneal: Callable[[float], None] | None = None
+    observe: Callable[[Any], None] | None = None
     optimizer_state: dict | None = None
