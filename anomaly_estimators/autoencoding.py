@@ -237,8 +237,8 @@ class ReconstructingDetector(AutoencodingDetector):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, latent_dim)
-            Codes.
+        X : array-like of shape (n_samples, n_outputs)
+            Codes, with or without what :meth:`transform` appends to them, which is ignored.
 
         Returns
         -------
@@ -252,13 +252,15 @@ class ReconstructingDetector(AutoencodingDetector):
         """
         check_is_fitted(self)
         X = check_array(X, dtype=[np.float64, np.float32], input_name="X", estimator=self)
-        width = self._represented(1).shape[1]
-        if X.shape[1] != width:
+        n_outputs = self._represented(1).shape[1]
+        width = n_outputs - len(self._appended_names())
+        if X.shape[1] not in (width, n_outputs):
             raise ValueError(
                 f"X has {X.shape[1]} columns, but the codes of this {type(self).__name__} have {width}: "
                 "pass what transform returns."
             )
-        return self._unscaled(join(self._map(self._module_decode, X, scaled=True), X.shape[0]))
+        codes = X[:, :width]
+        return self._unscaled(join(self._map(self._module_decode, codes, scaled=True), len(codes)))
 
     def _unscaled(self, rows: np.ndarray) -> np.ndarray:
         """Take rows from the network's scale back to that of the training data."""

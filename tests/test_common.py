@@ -6,6 +6,9 @@ from sklearn.utils.estimator_checks import check_param_validation, parametrize_w
 
 from anomaly_estimators import (
     DAGMM,
+    DCN,
+    DSEBM,
+    GMM,
     VAE,
     AnoDM,
     Autoencoder,
@@ -29,6 +32,10 @@ VARIANTS = [
     ),
     DAGMM(early_stopping=True, ema_decay=0.9, max_iter=5, scaler="minmax"),
     Autoencoder(pretrain="layerwise", pretrain_max_iter=1, max_iter=2, contamination="auto"),
+    Autoencoder(reconstruction_features=("relative_euclidean", "cosine_similarity"), max_iter=2),
+    DCN(n_clusters=1, pretrain="end_to_end", pretrain_max_iter=1, ema_decay=0.9, max_iter=2),
+    DSEBM(anomaly_score="reconstruction", pretrain="layerwise", pretrain_max_iter=1, max_iter=2),
+    GMM(n_components=1, covariance_type="full", scaler=None),
     DeepSVDD(objective="soft_boundary", nu=0.3, pretrain=None, max_iter=2),
     DeepSAD(eta=10.0, batch_norm=False, pretrain="layerwise", pretrain_max_iter=1, max_iter=2),
     DeepSAD(early_stopping=True, ema_decay=0.9, max_iter=5, pretrain_max_iter=1),

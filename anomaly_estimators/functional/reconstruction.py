@@ -4,11 +4,14 @@ Every function takes the rows and their reconstructions, both of shape ``(n, n_f
 returns a tensor of shape ``(n,)`` and of the same dtype.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
 __all__ = [
     "RECONSTRUCTION_FEATURES",
+    "append_features",
     "cosine_distance",
     "cosine_similarity",
     "euclidean_distance",
@@ -174,6 +177,41 @@ def normalised_squared_error(X: Tensor, reconstruction: Tensor, *, eps: float = 
     # Clamped before the root, whose slope at 0 is infinite.
     norm = X.square().sum(dim=-1).clamp(min=eps**2).sqrt()
     return (X - reconstruction).square().sum(dim=-1) / norm
+
+
+def append_features(
+    code: Tensor,
+    X: Tensor,
+    reconstruction: Tensor,
+    features: Sequence[Callable[[Tensor, Tensor], Tensor]],
+) -> Tensor:
+    """Put reconstruction features beside the code: z = [z_c, z_r], eq 2 and 3 of [1]_.
+
+    Parameters
+    ----------
+    code : Tensor of shape (n, latent_dim)
+    X, reconstruction : Tensor of shape (n, n_features)
+    features : sequence of callables
+        ``feature(X, reconstruction)`` -> Tensor of shape (n,).
+
+    Returns
+    -------
+    Tensor of shape (n, latent_dim + len(features))
+
+    References
+    ----------
+    .. [1] Zong et al., "Deep Autoencoding Gaussian Mixture Model for Unsupervised Anomaly
+       Detection", ICLR 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> X, reconstruction = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 4.0]])
+    >>> append_features(torch.tensor([[7.0]]), X, reconstruction, [squared_error])
+    tensor([[ 7., 25.]])
+    """
+    errors = [feature(X, reconstruction) for feature in features]
+    return torch.cat([code, *(error.unsqueeze(1) for error in errors)], dim=1)
 
 
 #: The reconstruction features that can be asked for by name.

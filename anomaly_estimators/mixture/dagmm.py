@@ -24,8 +24,13 @@ from anomaly_estimators.functional.mixture import (
     regularised_cholesky,
 )
 from anomaly_estimators.functional.mixture_objective import mixture_objective
-from anomaly_estimators.functional.reconstruction import RECONSTRUCTION_FEATURES, squared_error
+from anomaly_estimators.functional.reconstruction import append_features, squared_error
 from anomaly_estimators.nn.mixture import MixtureHead
+from anomaly_estimators.reconstruction_features import (
+    check_features,
+    feature_functions,
+    feature_names,
+)
 from anomaly_estimators.training.phases import Phase
 from anomaly_estimators.training.rows import join
 
@@ -77,8 +82,7 @@ class DAGMMNetwork(nn.Module):
     def represent(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Return z = [z_c, z_r] (eq 3) and the reconstructions."""
         code, reconstruction = self.autoencoder(X)
-        errors = [feature(X, reconstruction) for feature in self.features]
-        return torch.cat([code, *(error.unsqueeze(1) for error in errors)], dim=1), reconstruction
+        return append_features(code, X, reconstruction, self.features), reconstruction
 
     def forward(self, X: Tensor) -> DAGMMOutput:
         if self.freeze_codes:
@@ -244,16 +248,7 @@ class DAGMM(AutoencodingDetector):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_layer_sizes("estimation_layer_sizes", self.estimation_layer_sizes)
-        unknown = [
-            feature
-            for feature in self.reconstruction_features
-            if not callable(feature) and feature not in RECONSTRUCTION_FEATURES
-        ]
-        if unknown:
-            raise ValueError(
-                f"reconstruction_features {unknown!r} are not known: use functions, or names from "
-                f"{sorted(RECONSTRUCTION_FEATURES)}."
-            )
+        check_features(self.reconstruction_features)
         if self.freeze_codes and self.pretrain is None and not isinstance(self.network, nn.Module):
             raise ValueError(
                 "freeze_codes=True keeps an autoencoder that was never trained: set "
@@ -262,7 +257,7 @@ class DAGMM(AutoencodingDetector):
 
     def _build_module(self, n_features: int) -> nn.Module:
         autoencoder = self._build_autoencoder(n_features)
-        features = [RECONSTRUCTION_FEATURES.get(f, f) for f in self.reconstruction_features]
+        features = feature_functions(self.reconstruction_features)
         width = code_width(autoencoder.encoder, n_features) + len(features)
         head = MixtureHead(
             width,
@@ -325,7 +320,7 @@ class DAGMM(AutoencodingDetector):
         return module.represent(X)[0]
 
     def _appended_names(self) -> list[str]:
-        return [getattr(f, "__name__", str(f)) for f in self.reconstruction_features]
+        return feature_names(self.reconstruction_features)
 
     def _module_score(self, module: nn.Module, X: Tensor) -> Tensor:
         return module.head.energy(self._module_transform(module, X))

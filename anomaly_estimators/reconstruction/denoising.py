@@ -103,6 +103,6 @@ class DenoisingAutoencoder(Autoencoder):
         module.noise.std = self.noise
         return super()._phases(module)
 
-    def _module_transform(self, module: nn.Module, X: Tensor) -> Tensor:
+    def _module_encode(self, module: nn.Module, X: Tensor) -> Tensor:
         # Of noisy rows where the network is in training (eq 6).
         return module.encoder(module.noise(X))
