@@ -34,6 +34,9 @@ from sklearn.utils import check_random_state
 
 from anomaly_estimators import (
     DAGMM,
+    DCN,
+    DSEBM,
+    GMM,
     KDE,
     LODA,
     SSAD,
@@ -87,6 +90,9 @@ DETECTORS = {
     "DAGMM": DAGMM(),
     "Autoencoder": Autoencoder(),
     "DenoisingAutoencoder": DenoisingAutoencoder(),
+    "DCN": DCN(),
+    "DSEBM": DSEBM(),
+    "DSEBM, reconstruction": DSEBM(anomaly_score="reconstruction"),
     "DeepSVDD": DeepSVDD(),
     "DeepSAD": DeepSAD(),
     "SSAD": make_pipeline(StandardScaler(), SSAD()),
@@ -96,6 +102,7 @@ DETECTORS = {
     "AnoDM": AnoDM(),
     "DeepClassifier": DeepClassifier(),
     "KDE": KDE(),
+    "GMM": GMM(),
     "LODA": LODA(),
     "IsolationForest": IsolationForest(),
     "OneClassSVM": make_pipeline(StandardScaler(), OneClassSVM()),

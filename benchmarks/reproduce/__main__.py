@@ -2,10 +2,15 @@
 
 import argparse
 
-from benchmarks.reproduce import dagmm, dagmm_jumps
 from benchmarks.reproduce.anodm import jobs as anodm
 from benchmarks.reproduce.anodm.choice import write_choices
 from benchmarks.reproduce.anodm.problems import DATASETS as IMAGES_AND_BEATS
+from benchmarks.reproduce.dagmm import figures as dagmm_figures
+from benchmarks.reproduce.dagmm import jobs as dagmm
+from benchmarks.reproduce.dagmm import jumps as dagmm_jumps
+from benchmarks.reproduce.dagmm.problems import Problem
+from benchmarks.reproduce.dagmm.settings import DATASETS as DAGMM_SETS
+from benchmarks.reproduce.dagmm.who_finds import write_table
 from benchmarks.reproduce.deep_sad import jobs as deep_sad
 from benchmarks.reproduce.deep_sad.methods import METHODS
 from benchmarks.reproduce.runner import RESULTS, run_jobs
@@ -17,10 +22,18 @@ from benchmarks.reproduce.vae_flows import jobs as vae_flows
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reproduce", description=__doc__)
     papers = parser.add_subparsers(dest="paper", required=True)
-    command = papers.add_parser("dagmm", help="tables 2, 3 and 5 of DAGMM")
-    command.add_argument("--tables", nargs="+", choices=dagmm.TABLES, default=list(dagmm.TABLES))
+    command = papers.add_parser("dagmm", help="tables 2 to 5 and figures 3 to 6 of DAGMM")
     command.add_argument(
-        "--datasets", nargs="+", choices=list(dagmm.DATASETS), default=list(dagmm.DATASETS)
+        "--all", action="store_true", help="everything, which is also what no other option means"
+    )
+    command.add_argument(
+        "--parts", "--tables", nargs="+", choices=dagmm.PARTS, default=list(dagmm.PARTS)
+    )
+    command.add_argument(
+        "--datasets", nargs="+", choices=list(DAGMM_SETS), default=list(DAGMM_SETS)
+    )
+    command.add_argument(
+        "--methods", nargs="+", choices=dagmm.METHOD_NAMES, default=list(dagmm.METHOD_NAMES)
     )
     command.add_argument("--runs", type=int, default=20, help="seeds 0 to RUNS - 1 (default: 20)")
     command.add_argument("--jobs", type=int, default=1, help="processes at a time (default: 1)")
@@ -111,13 +124,23 @@ def refuse_trials(parser, arguments) -> None:
 
 
 def tables(parser, arguments) -> None:
-    """DAGMM's tables."""
+    """DAGMM's tables and figures."""
     refuse_trials(parser, arguments)
-    listed = dagmm.jobs(arguments.tables, arguments.datasets, arguments.runs, arguments.max_iter)
+    narrower = {"parts": dagmm.PARTS, "datasets": DAGMM_SETS, "methods": dagmm.METHOD_NAMES}
+    if arguments.all and any(len(getattr(arguments, k)) < len(v) for k, v in narrower.items()):
+        parser.error("--all is everything: leave out --parts, --datasets and --methods")
     files = dagmm.result_files(arguments.results)
-    run_jobs(listed, files, arguments.jobs)
-    if {"table2", "table5"} <= set(arguments.tables):
+    staged = dagmm.stages(
+        arguments.parts, arguments.datasets, arguments.methods, arguments.runs, arguments.max_iter
+    )
+    for stage in staged:
+        run_jobs(stage, files, arguments.jobs)
+    if {"table2", "table5"} <= set(arguments.parts):
         dagmm.share_runs(files)
+    if "table4" in arguments.parts:
+        write_table(Problem("KDDCUP", 0, max_iter=arguments.max_iter), arguments.results)
+    if "figures" in arguments.parts:
+        dagmm_figures.draw(arguments.results, arguments.max_iter)
 
 
 def deep_sad_tables(parser, arguments) -> None:

@@ -14,10 +14,10 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from anomaly_estimators import DAGMM, __version__
-from anomaly_estimators.datasets.protocols import one_class_split
 from anomaly_estimators.metrics import f1_at_ratio
 from anomaly_estimators.nn.autoencoder import mlp_autoencoder
-from benchmarks.reproduce import dagmm
+from benchmarks.reproduce.dagmm.methods import dagmm_settings
+from benchmarks.reproduce.dagmm.problems import Problem
 from benchmarks.reproduce.runner import Job, ResultFile
 
 __all__ = ["VARIANTS", "jobs", "result_file", "summarise"]
@@ -108,21 +108,15 @@ class Trace(Callback):
 
 def run(variant: str, seed: int, max_iter: int, every: int) -> list[dict]:
     """Train once, with a trace."""
-    X, y = dagmm.load("KDDCUP", seed)
-    X_train, X_test, _, y_test = one_class_split(X, y, train_size=0.5, random_state=seed)
+    problem = Problem("KDDCUP", seed)
+    X_train, X_test, y_test = problem.X_train, problem.X_test, problem.y_test
     rows = np.random.default_rng(seed).choice(len(X_test), _RANKED, replace=False)
     parameters = dict(VARIANTS[variant])
     scaler = parameters.pop("scaler", MinMaxScaler)().fit(X_train)
     X_train, X_test = scaler.transform(X_train), scaler.transform(X_test[rows])
     make = partial(
         DAGMM,
-        **{
-            **dagmm.COMMON,
-            **dagmm.DATASETS["KDDCUP"].network,
-            **parameters,
-            "scaler": None,
-            "random_state": seed,
-        },
+        **{**dagmm_settings(problem), **parameters, "scaler": None},
     )
     probe = make(max_iter=1, ema_decay=None).fit(X_train[:2000])
     trace = Trace(probe, X_train, X_test, y_test[rows], every)

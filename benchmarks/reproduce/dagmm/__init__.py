@@ -1,0 +1,1 @@
+"""DAGMM's tables and figures: Zong et al., ICLR 2018."""
