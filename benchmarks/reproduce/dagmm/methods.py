@@ -176,5 +176,6 @@ METHODS = {
             ("PAE", partial(alone, pretrain="layerwise")),
         )
     },
+    "DAGMM, lambda2 = 0.0001": _one("DAGMM, lambda2 = 0.0001", partial(dagmm, lambda2=0.0001)),
     "DAGMM, unscaled": _one("DAGMM, unscaled", partial(dagmm, scaler=None)),
 }
