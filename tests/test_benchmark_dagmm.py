@@ -5,7 +5,7 @@ import pytest
 from _data import require_data
 
 from anomaly_estimators import DAGMM
-from benchmarks.reproduce.dagmm import jobs, jumps, outcomes, who_finds
+from benchmarks.reproduce.dagmm import jobs, jumps, outcomes, spaces, who_finds
 from benchmarks.reproduce.dagmm.methods import METHODS, Untrained, dagmm_settings
 from benchmarks.reproduce.dagmm.problems import Problem
 from benchmarks.reproduce.dagmm.published import TABLE_2, TABLE_3, TABLE_4
@@ -136,3 +136,19 @@ def test_own_threshold_and_known_share_of_oc_svm(no_cache):
     found = outcomes.outcome(Problem("Thyroid", 0), "OC-SVM").flagged["OC-SVM"]
     # nu bounds the share of the training rows outside; the test half has anomalies beside.
     assert 0.01 < found.mean() < 0.1
+
+
+def test_spaces_tell_the_penalty_of_the_normal_rows(no_cache, tmp_path):
+    require_data("thyroid/thyroid.mat")
+    spaces.write_table(["Thyroid"], tmp_path, max_iter=2)
+    lines = (tmp_path / "dagmm_spaces.csv").read_text().splitlines()
+    rows = [line.split(",") for line in lines if line.startswith("Thyroid")]
+    # The weaker penalty is for KDDCUP.
+    assert [row[1] for row in rows] == list(spaces.METHODS[:-1])
+    for row in rows:
+        *variances, penalty, normal, anomalies = map(float, row[3:])
+        assert penalty == pytest.approx(0.005 * sum(1 / v for v in variances), rel=1e-3)
+        assert normal > 0 and anomalies > 0
+    problem = Problem("Thyroid", 0, max_iter=2)
+    errors = outcomes.outcome(problem, "PAE").errors
+    assert float(rows[1][-2]) == pytest.approx(errors[problem.y_test > 0].mean(), rel=1e-3)

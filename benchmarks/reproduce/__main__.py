@@ -8,9 +8,9 @@ from benchmarks.reproduce.anodm.problems import DATASETS as IMAGES_AND_BEATS
 from benchmarks.reproduce.dagmm import figures as dagmm_figures
 from benchmarks.reproduce.dagmm import jobs as dagmm
 from benchmarks.reproduce.dagmm import jumps as dagmm_jumps
+from benchmarks.reproduce.dagmm import spaces, who_finds
 from benchmarks.reproduce.dagmm.problems import Problem
 from benchmarks.reproduce.dagmm.settings import DATASETS as DAGMM_SETS
-from benchmarks.reproduce.dagmm.who_finds import write_table
 from benchmarks.reproduce.deep_sad import jobs as deep_sad
 from benchmarks.reproduce.deep_sad.methods import METHODS
 from benchmarks.reproduce.runner import RESULTS, run_jobs
@@ -138,7 +138,9 @@ def tables(parser, arguments) -> None:
     if {"table2", "table5"} <= set(arguments.parts):
         dagmm.share_runs(files)
     if "table4" in arguments.parts:
-        write_table(Problem("KDDCUP", 0, max_iter=arguments.max_iter), arguments.results)
+        who_finds.write_table(Problem("KDDCUP", 0, max_iter=arguments.max_iter), arguments.results)
+    if "spaces" in arguments.parts:
+        spaces.write_table(arguments.datasets, arguments.results, arguments.max_iter)
     if "figures" in arguments.parts:
         dagmm_figures.draw(arguments.results, arguments.max_iter)
 
