@@ -89,7 +89,7 @@ def no_cache(monkeypatch, tmp_path):
     monkeypatch.setattr(methods, "_autoencoder", memory.cache(methods._autoencoder.func))
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"OC-SVM, Nystroem"}))
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"OC-SVM, Nystroem", "OC-SVM, all rows"}))
 def test_rows_of_a_real_set(method, no_cache):
     require_data("thyroid/thyroid.mat")
     problem = Problem("Thyroid", 0, max_iter=3)
@@ -152,3 +152,16 @@ def test_spaces_tell_the_penalty_of_the_normal_rows(no_cache, tmp_path):
     problem = Problem("Thyroid", 0, max_iter=2)
     errors = outcomes.outcome(problem, "PAE").errors
     assert float(rows[1][-2]) == pytest.approx(errors[problem.y_test > 0].mean(), rel=1e-3)
+
+
+def test_merged_rows_make_the_same_machine(no_cache):
+    """OC-SVM on distinct rows with weights, against libsvm on all of them."""
+    require_data("thyroid/thyroid.mat")
+    problem = Problem("Thyroid", 0)
+    # Each row once to four times.
+    repeated = np.repeat(problem.X_train[::8], 1 + np.arange(len(problem.X_train[::8])) % 4, axis=0)
+    vars(problem)["_split"] = (repeated, *problem._split[1:])
+    exact, weighted = (METHODS[name].fit(problem) for name in ("OC-SVM", "OC-SVM, all rows"))
+    assert len(weighted[-1].support_) < len(exact[-1].support_)
+    found, expected = (fit.decision_function(problem.X_test) for fit in (weighted, exact))
+    np.testing.assert_allclose(found, expected, atol=2e-3 * np.ptp(expected))

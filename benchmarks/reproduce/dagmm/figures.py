@@ -66,9 +66,9 @@ def energies(plt, max_iter):
                 ordered, np.arange(1, len(ordered) + 1) / len(ordered), color=colour, label=label
             )
         axes.axhline(1 - problem.ratio, color="grey", linewidth=0.8, linestyle=":")
-        # Single rows of a huge energy would take all of the width.
-        low, high = np.quantile(energy, [0.001, 0.97])
-        axes.set(title=name, xlabel="energy", ylabel="share of rows", xlim=(low, high))
+        # Linear where most rows are; single rows have energies of tens of thousands.
+        axes.set_xscale("symlog", linthresh=10)
+        axes.set(title=name, xlabel="energy", ylabel="share of rows", xlim=(energy.min(), None))
     panels[0, 0].legend(loc="lower right", fontsize=8)
     return figure
 
@@ -119,6 +119,7 @@ def losses(plt, max_iter):
         axes.set(xlabel="epoch", title=title)
         axes.legend()
     left.set_yscale("log")
+    right.set_yscale("symlog", linthresh=1)
     return figure
 
 
