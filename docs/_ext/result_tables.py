@@ -19,6 +19,7 @@ has the option ``:where:`` too.
 """
 
 import csv
+import re
 from itertools import groupby
 from pathlib import Path
 from statistics import mean, stdev
@@ -26,7 +27,10 @@ from statistics import mean, stdev
 from docutils import nodes
 from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
+
+_log = logging.getLogger(__name__)
 
 MEASURES = (
     "precision",
@@ -159,8 +163,12 @@ def select(rows, where):
     >>> runs = [{"dataset": "a", "beta": "1"}, {"dataset": "a", "beta": "2"}, {"dataset": "b", "beta": "1"}]
     >>> select(runs, "dataset=a, beta=1")
     [{'dataset': 'a', 'beta': '1'}]
+    >>> select([{"method": "A, means", "beta": "1"}], "method=A, means, beta=1")
+    [{'method': 'A, means', 'beta': '1'}]
     """
-    wanted = [pair.strip().split("=", 1) for pair in where.split(",") if pair.strip()]
+    # A value may hold a comma: "method=AnoDM, means, beta=0.05".
+    pairs = re.split(r",\s*(?=\w+=)", where.strip())
+    wanted = [pair.split("=", 1) for pair in pairs if pair]
     return [row for row in rows if all(row[name] == value for name, value in wanted)]
 
 
@@ -221,10 +229,11 @@ class ResultTable(SphinxDirective):
     def run(self):
         path = Path(self.env.srcdir, self.arguments[0]).resolve()
         self.env.note_dependency(str(path))
-        if not path.exists():
-            return [nodes.paragraph(text="There are no runs yet.")]
-        rows = select(read_results(path)[1], self.options.get("where", ""))
+        rows = read_results(path)[1] if path.exists() else []
+        rows = select(rows, self.options.get("where", ""))
         if not rows:
+            # Most likely a path or a condition that was mistyped: a strict build stops at it.
+            _log.warning("no runs in %s", self.arguments[0], location=self.get_location())
             return [nodes.paragraph(text="There are no runs yet.")]
         lines = _list_table(*self.arranged(rows))
         section = nodes.Element()
