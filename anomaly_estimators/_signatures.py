@@ -1,9 +1,52 @@
 """Constructors of classes that share parameters: every default is written once."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from functools import cache
 
-__all__ = ["inherit_parameters"]
+__all__ = ["check_arguments", "inherit_parameters"]
+
+
+def check_arguments(cls: type, names: Iterable[str]) -> None:
+    """Refuse arguments that a constructor does not take, by the name of the class that is called.
+
+    Parameters
+    ----------
+    cls : type
+    names : iterable of str
+        The keywords of the call.
+
+    Raises
+    ------
+    TypeError
+        It names the parameter that is nearest.
+
+    Examples
+    --------
+    >>> class Method:
+    ...     def __init__(self, *, max_iter=1, tol=0.1): ...
+    >>> check_arguments(Method, ["max_itr"])
+    Traceback (most recent call last):
+    TypeError: Method has no parameter 'max_itr'. Did you mean 'max_iter'?
+    """
+    known = _argument_names(cls)
+    if known is None:
+        return
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(sorted(known))}."
+            raise TypeError(f"{cls.__name__} has no parameter {name!r}. {hint}")
+
+
+@cache
+def _argument_names(cls: type) -> frozenset | None:
+    """Names of a constructor's parameters; ``None`` if it takes any."""
+    parameters = inspect.signature(cls.__init__).parameters
+    if _passes_on(parameters):
+        return None
+    return frozenset([*parameters][1:])
 
 
 def inherit_parameters(cls: type) -> None:

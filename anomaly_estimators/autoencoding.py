@@ -1,6 +1,7 @@
 """What detectors with an autoencoder in them share."""
 
 import math
+import warnings
 from functools import partial
 from numbers import Integral, Real
 
@@ -16,9 +17,9 @@ from anomaly_estimators.nn.autoencoder import mlp_autoencoder
 from anomaly_estimators.nn.conv import conv_autoencoder
 from anomaly_estimators.nn.custom import build_autoencoder, build_encoder
 from anomaly_estimators.nn.mlp import ACTIVATIONS
+from anomaly_estimators.row_blocks import join
 from anomaly_estimators.training.phases import Phase
 from anomaly_estimators.training.pretraining import autoencoder_phases
-from anomaly_estimators.training.rows import join
 
 __all__ = ["AutoencodingDetector", "ReconstructingDetector", "check_layer_sizes", "code_width"]
 
@@ -120,6 +121,7 @@ class AutoencodingDetector(TransformerMixin, DeepDetector):
                     f"input_shape={self.input_shape!r} must be (channels, height, width) for images or "
                     "(channels, length) for series."
                 )
+            _warn_of_order(tuple(self.input_shape))
 
     def _build_autoencoder(self, n_features: int) -> nn.Module:
         return build_autoencoder(
@@ -283,6 +285,26 @@ def code_width(encoder: nn.Module, n_features: int) -> int:
         width = encoder.eval()(torch.zeros(2, n_features, device=device)).shape[1]
     encoder.train(training)
     return width
+
+
+def _warn_of_order(shape: tuple) -> None:
+    """Warn of a shape whose axes are most probably meant in another order, or without channels."""
+    if len(shape) == 2 and shape[0] >= shape[1] > 1:
+        warnings.warn(
+            f"input_shape={shape} is read as a series of {shape[0]} channels and length {shape[1]}. For "
+            f"images of one channel pass (1, {shape[0]}, {shape[1]}); the channels of a series come first.",
+            UserWarning,
+            stacklevel=4,
+        )
+    elif len(shape) == 3 and shape[0] > 4 >= shape[2]:
+        warnings.warn(
+            f"input_shape={shape} is read as images of {shape[0]} channels, {shape[1]} pixels high and "
+            f"{shape[2]} wide. Channels come first: for images with them last pass "
+            f"({shape[2]}, {shape[0]}, {shape[1]}), and move them in the rows, as by "
+            f"X.reshape(-1, *{shape}).transpose(0, 3, 1, 2).reshape(len(X), -1).",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def check_layer_sizes(name: str, value) -> None:

@@ -1,5 +1,6 @@
 """The contract of every detector: scores, threshold, labels. No torch here."""
 
+import inspect
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,58 +8,18 @@ from numbers import Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from anomaly_estimators._docstrings import inherit_entries
-from anomaly_estimators._signatures import inherit_parameters
+from anomaly_estimators._signatures import check_arguments, inherit_parameters
 from anomaly_estimators.labels import read_labels
+from anomaly_estimators.row_blocks import join, row_blocks
+from anomaly_estimators.settings import check_settings, settings_of
+from anomaly_estimators.thresholds import threshold
+from anomaly_estimators.validation import validate_rows
 
 __all__ = ["OutlierDetector", "finite_scores", "threshold"]
-
-# Rows of a memory map that are checked at a time.
-_CHECKED_VALUES = 2**22
-
-
-def threshold(scores: np.ndarray, contamination: float | str) -> float:
-    """Score below which a row is flagged.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n_samples,)
-        Scores of the training rows; higher is more normal.
-    contamination : float or "auto"
-        Share of the rows to flag: the threshold lies half-way between the last flagged score and
-        the next. Rows with equal scores are on the same side. "auto" flags what lies below the
-        lower quartile by more than 1.5 interquartile ranges (Tukey's fence), and the lowest score
-        where nothing does.
-
-    Returns
-    -------
-    float
-
-    Examples
-    --------
-    >>> threshold(np.array([-9.0, -1.0, -1.5, -1.25]), 0.25)
-    -5.25
-    """
-    ranked = np.sort(np.asarray(scores, dtype=np.float64))
-    if contamination == "auto":
-        lower, upper = np.percentile(ranked, [25, 75])
-        n_flagged = max(1, int(np.searchsorted(ranked, lower - 1.5 * (upper - lower))))
-    else:
-        # The smallest excess is rounding: 0.29 * 100 is 28.999999999999996.
-        n_flagged = int(np.floor(contamination * len(ranked) + 1e-9))
-    if n_flagged == 0:
-        return float(ranked[0])
-    if n_flagged >= len(ranked):
-        return float(ranked[-1])
-    below, above = ranked[n_flagged - 1], ranked[n_flagged]
-    # Halved before they are added, because the sum may overflow; and never rounded onto the score
-    # below.
-    middle = 0.5 * below + 0.5 * above
-    return float(middle if middle > below else above)
 
 
 def finite_scores(anomaly_scores: np.ndarray) -> np.ndarray:
@@ -117,6 +78,12 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
     _needs_anomalies = False
     # Parameters that mean something on one machine only, and are left out of a saved file.
     _local_parameters: frozenset = frozenset()
+    # Parameters that nothing learned depends on: they may be changed at any time.
+    _passive_parameters: frozenset = frozenset()
+    # Parameters that are read when rows are scored: scores follow a change of them, the threshold cannot.
+    _scoring_parameters: frozenset = frozenset()
+    # False where the score of a row depends on the rows that come with it.
+    _scores_rows_apart = True
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -125,6 +92,14 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
 
     def __init__(self, *, contamination=0.1):
         self.contamination = contamination
+
+    def __new__(cls, *args, **kwargs):
+        # Here, because the constructors pass what they do not know on to one another.
+        check_arguments(cls, kwargs)
+        return super().__new__(cls)
+
+    # What tools are shown.
+    __new__.__signature__ = inspect.signature(__init__)
 
     def fit(self, X, y=None):
         """Fit the detector.
@@ -155,6 +130,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             if labels is not None:
                 self._check_labels(labels)
             self._fit_rows(X, labels)
+            self._settings = settings_of(self)
         return self
 
     def score_samples(self, X) -> np.ndarray:
@@ -169,8 +145,14 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         ndarray of shape (n_samples,)
             The negative of the paper's anomaly score; float32 for float32 rows, else float64. A row
             that is too far off to be scored in that precision gets the lowest finite number.
+
+        Raises
+        ------
+        ValueError
+            If X cannot be scored, or if a parameter that the fit depends on was changed since.
         """
         check_is_fitted(self)
+        check_settings(self, free=self._scoring_parameters)
         return self._scores(self._validate_rows(X, reset=False))
 
     def decision_function(self, X) -> np.ndarray:
@@ -183,11 +165,18 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples,), dtype float64
-            ``score_samples(X) - offset_``: negative for rows that are predicted as anomalies.
+            ``score_samples(X) - offset_``, computed in float64 whatever the type of X: negative for
+            rows that are predicted as anomalies.
+
+        Raises
+        ------
+        ValueError
+            As by :meth:`score_samples`, or if a parameter that the scores follow was changed, for
+            which there is no threshold.
         """
-        # In float64 also for float32 scores: rounded, the difference would move rows over the
-        # threshold.
-        return self.score_samples(X).astype(np.float64) - self.offset_
+        check_is_fitted(self)
+        check_settings(self)
+        return self._exact_scores(self._validate_rows(X, reset=False)) - self.offset_
 
     def predict(self, X) -> np.ndarray:
         """Tell anomalies from normal rows.
@@ -283,8 +272,8 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
 
     def _get_fitted_state(self) -> dict:
         """Return what a fit has added: numbers, strings, arrays, and containers of them."""
-        parameters = self.get_params(deep=False)
-        return {name: value for name, value in vars(self).items() if name not in parameters}
+        left_out = {*self.get_params(deep=False), "_settings"}
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def _set_fitted_state(self, state: dict) -> None:
         """Take over what :meth:`_get_fitted_state` returned; raise if it does not fit."""
@@ -299,39 +288,32 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
 
     def _calibrate(self, X: np.ndarray) -> None:
         """Set the threshold by the scores of the training rows."""
-        self._set_threshold(self._scores(X), X)
+        self._set_threshold(self._exact_scores(X), X)
 
     def _set_threshold(self, scores: np.ndarray, X: np.ndarray) -> None:
         self._check_scores(scores, X)
+        self._take_scores(scores)
+
+    def _take_scores(self, scores: np.ndarray) -> None:
+        """Take from the scores of the training rows what is to be known of them."""
         self.offset_ = threshold(scores, self.contamination)
 
     def _scores(self, X: np.ndarray) -> np.ndarray:
+        """Scores of validated rows, in their own precision."""
+        if isinstance(X, np.memmap) and self._scores_rows_apart:
+            return join(map(self._scores, row_blocks(X)), X.shape[0])
         return finite_scores(self._anomaly_score(X))
 
-    def _validate_rows(self, X, *, reset: bool) -> np.ndarray:
-        mapped = isinstance(X, np.memmap)
-        rows = validate_data(
-            self,
-            X,
-            reset=reset,
-            # A memory map is neither cast nor read as a whole.
-            dtype=None if mapped else [np.float64, np.float32],
-            # One layout: sums run in another order over another, and differ in the last bit.
-            order=None if mapped else "C",
-            ensure_all_finite=not mapped,
-            ensure_min_samples=2 if reset else 1,
-        )
-        if not mapped:
-            return rows
-        from anomaly_estimators.training.rows import release_pages
+    def _exact_scores(self, X: np.ndarray) -> np.ndarray:
+        """Scores of validated rows in float64, which decide the labels: rows of any type have the same."""
+        if X.dtype == np.float64:
+            return self._scores(X)
+        if not self._scores_rows_apart:
+            return self._scores(np.asarray(X, dtype=np.float64))
+        return join(map(self._scores, row_blocks(X, np.float64)), X.shape[0])
 
-        step = max(1, _CHECKED_VALUES // X.shape[1])
-        for start in range(0, X.shape[0], step):
-            assert_all_finite(
-                X[start : start + step], estimator_name=type(self).__name__, input_name="X"
-            )
-            release_pages(X)
-        return X
+    def _validate_rows(self, X, *, reset: bool) -> np.ndarray:
+        return validate_rows(self, X, reset=reset)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from anomaly_estimators.base import OutlierDetector
 from anomaly_estimators.fingerprint import data_fingerprint
+from anomaly_estimators.row_blocks import join, precision_of
 from anomaly_estimators.scalers import SCALERS
 from anomaly_estimators.training.batches import (
     automatic_batch_size,
@@ -22,13 +23,14 @@ from anomaly_estimators.training.batches import (
 )
 from anomaly_estimators.training.checkpoints import describe, load_checkpoint
 from anomaly_estimators.training.devices import resolve_device
+from anomaly_estimators.training.forks import usable_threads
 from anomaly_estimators.training.guards import warn_if_collapsed, warn_if_unmoved
 from anomaly_estimators.training.loop import TrainingOptions, run_phases
 from anomaly_estimators.training.net import OPTIMIZERS, DetectorNet
 from anomaly_estimators.training.phases import Phase
 from anomaly_estimators.training.placement import hold_out, place_rows
 from anomaly_estimators.training.randomness import isolated_randomness, single_precision
-from anomaly_estimators.training.rows import RowSource, join
+from anomaly_estimators.training.rows import RowSource
 from anomaly_estimators.training.scaling import fit_scaler
 from anomaly_estimators.training.schedules import SCHEDULES
 from anomaly_estimators.training.stopping import EarlyStopping
@@ -141,6 +143,13 @@ class DeepDetector(OutlierDetector):
     }
 
     _local_parameters = OutlierDetector._local_parameters | {"checkpoint"}
+    _passive_parameters = OutlierDetector._passive_parameters | {
+        "callbacks",
+        "checkpoint",
+        "device",
+        "verbose",
+        "warm_start",
+    }
     # Seconds between two checkpoints.
     _checkpoint_interval = 60.0
 
@@ -296,7 +305,7 @@ class DeepDetector(OutlierDetector):
             resume = load_checkpoint(self.checkpoint, fingerprint)
             seed = resume["seed"] if resume else seed
         scaler = self.scaler_ if warm else self._fit_scaler(X)
-        with isolated_randomness(seed, device):
+        with isolated_randomness(seed, device), usable_threads():
             module = self._warm_module(X) if warm else self._new_module(X.shape[1])
             net = self._make_net(module, device, self._resolve_batch_size(X.shape[0]))
             if warm and not resume:
@@ -349,6 +358,7 @@ class DeepDetector(OutlierDetector):
         X: np.ndarray,
         *beside: np.ndarray,
         scaled: bool = False,
+        dtype=None,
     ) -> Iterator[np.ndarray]:
         """Apply ``function(module, rows)`` to all rows, piece by piece, in evaluation mode.
 
@@ -361,23 +371,24 @@ class DeepDetector(OutlierDetector):
             What else the function takes, cut into the same pieces.
         scaled : bool, default=False
             Whether the rows are on the network's scale already.
+        dtype : numpy dtype, default=None
+            Precision of the computation: float32 or float64. ``None`` takes that of X: float32 for
+            float32 rows, float64 for all others.
 
         Yields
         ------
         ndarray
-            In the precision of X: float32 for float32 rows, float64 for all others.
+            In that precision.
         """
-        dtype = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
-        module = self.module_
+        dtype = precision_of(X) if dtype is None else np.dtype(dtype)
+        module = self.net_.module_in(dtype)
         device = self.net_.device
-        if dtype == np.float64:
-            module = copy.deepcopy(module).double()
         start = 0
         for piece in RowSource(X, None if scaled else self.scaler_, dtype).pieces():
             stop = start + len(piece)
             rest = [torch.from_numpy(array[start:stop]).to(device) for array in beside]
             # Left before the piece is yielded: the mode would be the caller's too.
-            with torch.inference_mode():
+            with torch.inference_mode(), usable_threads():
                 mapped = function(module, piece.to(device), *rest).cpu().numpy()
             yield mapped.astype(dtype, copy=False)
             start = stop

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from anomaly_estimators.active._aad_solver import Rows
+from anomaly_estimators.row_blocks import release_pages
 
 __all__ = ["CellFeatures", "binary_exponents", "fit_features", "pieces"]
 
@@ -154,7 +155,4 @@ def pieces(X: np.ndarray, n_members: int) -> Iterator[tuple[slice, np.ndarray]]:
     for start in range(0, X.shape[0], step):
         part = slice(start, min(start + step, X.shape[0]))
         yield part, X[part]
-        if isinstance(X, np.memmap):
-            from anomaly_estimators.training.rows import release_pages
-
-            release_pages(X)
+        release_pages(X)

@@ -17,6 +17,7 @@ from anomaly_estimators.active._loda_features import LODAFeatures
 from anomaly_estimators.active.base import ActiveDetector
 from anomaly_estimators.active.loda import LODA
 from anomaly_estimators.base import finite_scores
+from anomaly_estimators.row_blocks import precision_of
 
 __all__ = ["AAD"]
 
@@ -257,12 +258,11 @@ class AAD(ActiveDetector):
 
     def _calibrate(self, X: np.ndarray) -> None:
         # The sums of the table are at hand.
-        scores = (self._table.sums - self.quantile_).astype(_precision(X))
-        self._set_threshold(finite_scores(scores), X)
+        self._set_threshold(finite_scores(self._table.sums - self.quantile_), X)
 
     def _anomaly_score(self, X: np.ndarray) -> np.ndarray:
         features = self._features
-        scores = np.empty(X.shape[0], dtype=_precision(X))
+        scores = np.empty(X.shape[0], dtype=precision_of(X))
         for part, piece in pieces(X, len(features.starts) - 1):
             # From the quantile, because float32 has no digits to spare for what all rows share.
             scores[part] = features.score(features.locate(piece), self.weights_) - self.quantile_
@@ -313,7 +313,3 @@ def _ranked(scores: np.ndarray, tau: float) -> tuple[float, int]:
     rank = min(round(tau * len(scores)), len(scores) - 1)
     quantile = -np.partition(-scores, rank)[rank]
     return float(quantile), int(np.flatnonzero(scores == quantile)[0])
-
-
-def _precision(X: np.ndarray) -> type:
-    return np.float32 if X.dtype == np.float32 else np.float64

@@ -11,6 +11,7 @@ from anomaly_estimators.active.verdicts import check_verdicts, find_contradictio
 from anomaly_estimators.base import OutlierDetector, _unchanged_on_failure
 from anomaly_estimators.fingerprint import data_fingerprint
 from anomaly_estimators.labels import read_labels
+from anomaly_estimators.settings import settings_of
 
 __all__ = ["ActiveDetector"]
 
@@ -218,6 +219,7 @@ class ActiveDetector(OutlierDetector):
 
     def _set_threshold(self, scores: np.ndarray, X: np.ndarray) -> None:
         super()._set_threshold(scores, X)
+        self._settings = settings_of(self)
         before = vars(self).get("_pool")
         if before is None or before.rows is not X:
             self._fingerprint = data_fingerprint(X, X)
@@ -243,7 +245,7 @@ class ActiveDetector(OutlierDetector):
                 "partial_fit(X, y) first, with y holding what is known of its rows (0 where nothing is)."
             )
         if pool is None:
-            pool = Pool(X, rows, self._scores(rows))
+            pool = Pool(X, rows, self._exact_scores(rows))
             self._pool = pool
         return pool
 

@@ -21,16 +21,17 @@ from anomaly_estimators.active._joint_training import (
 )
 from anomaly_estimators.active._trust import Trust
 from anomaly_estimators.active.base import ActiveDetector
-from anomaly_estimators.base import finite_scores, threshold
+from anomaly_estimators.base import finite_scores
 from anomaly_estimators.deep import DeepDetector
 from anomaly_estimators.nn.active import join
+from anomaly_estimators.row_blocks import join as join_rows
+from anomaly_estimators.row_blocks import precision_of
 from anomaly_estimators.training.guards import warn_if_collapsed
 from anomaly_estimators.training.moments import check_moments
 from anomaly_estimators.training.net import OPTIMIZERS
 from anomaly_estimators.training.placement import place_rows
 from anomaly_estimators.training.rounds import AuditedRows
 from anomaly_estimators.training.rows import RowSource
-from anomaly_estimators.training.rows import join as join_rows
 
 __all__ = ["UAI"]
 
@@ -309,24 +310,25 @@ class UAI(ActiveDetector):
     def _anomaly_score(self, X: np.ndarray) -> np.ndarray:
         return self._both_scores(X)[:, _COLUMNS[self.chosen_score_]]
 
-    def _both_scores(self, X: np.ndarray) -> np.ndarray:
+    def _both_scores(self, X: np.ndarray, dtype=None) -> np.ndarray:
         """The detector's score and the head's log-odds, of shape (n, 2)."""
         base = self.estimator_
+        dtype = precision_of(X) if dtype is None else dtype
         head = head_of(self._head).to(base.net_.device)
-        head = head if X.dtype == np.float32 else head.double()
+        head = head if dtype == np.float32 else head.double()
 
         def both(module: nn.Module, rows: Tensor) -> Tensor:
             latent, score = base._module_latent_and_score(module, rows)
             logits = head(latent, score)
             return torch.stack([score.to(logits.dtype), logits], dim=1)
 
-        return join_rows(base._map(both, X), X.shape[0])
+        return join_rows(base._map(both, X, dtype=dtype), X.shape[0])
 
     def _calibrate(self, X: np.ndarray) -> None:
-        both = finite_scores(self._both_scores(X))
+        both = finite_scores(self._both_scores(X, np.float64))
         # Both thresholds from one pass. In a copy: a round that trained nothing may fail yet.
         self.estimator_ = copy.copy(self.estimator_)
-        self.estimator_.offset_ = threshold(both[:, 0], self.estimator_.contamination)
+        self.estimator_._take_scores(both[:, 0])
         self.chosen_score_ = self._choose_score(both[:, _COLUMNS["uai"]])
         self._set_threshold(np.ascontiguousarray(both[:, _COLUMNS[self.chosen_score_]]), X)
 

@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import column_or_1d
 
+from anomaly_estimators.row_blocks import release_pages
 from anomaly_estimators.training.labelled import are_numbers, distinct_labels
-from anomaly_estimators.training.rows import release_pages
 
 __all__ = [
     "distinct_in_column",

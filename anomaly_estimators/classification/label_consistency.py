@@ -22,6 +22,7 @@ from anomaly_estimators.classification._given_labels import (
 )
 from anomaly_estimators.functional.classification import label_cross_entropy
 from anomaly_estimators.nn.mlp import ACTIVATIONS, initialise
+from anomaly_estimators.row_blocks import join
 from anomaly_estimators.training.labelled import (
     LabelledScaler,
     check_no_gaps,
@@ -29,8 +30,8 @@ from anomaly_estimators.training.labelled import (
     encode_labels,
 )
 from anomaly_estimators.training.phases import Phase
-from anomaly_estimators.training.rows import join
 from anomaly_estimators.training.scaling import fit_scaler, make_scaler
+from anomaly_estimators.validation import explained
 
 __all__ = ["LabelConsistency"]
 
@@ -392,14 +393,16 @@ class LabelConsistency(AutoencodingDetector):
         if labels is None:
             return self._validate_numbers(X, reset=reset)
         others = np.delete(np.arange(self.n_features_in_), column)
-        features = check_array(
-            _safe_indexing(X, others, axis=1),
-            dtype=[np.float64, np.float32],
-            order="C",
-            ensure_min_samples=2 if reset else 1,
-            estimator=self,
-            input_name="X",
-        )
+        rest = _safe_indexing(X, others, axis=1)
+        with explained(rest):
+            features = check_array(
+                rest,
+                dtype=[np.float64, np.float32],
+                order="C",
+                ensure_min_samples=2 if reset else 1,
+                estimator=self,
+                input_name="X",
+            )
         return self._join(features, labels, column, reset=reset)
 
     def _validate_numbers(self, X, *, reset: bool) -> np.ndarray:

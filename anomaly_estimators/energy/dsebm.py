@@ -105,6 +105,7 @@ class DSEBM(AutoencodingDetector):
     >>> steepness = detector.set_params(anomaly_score="reconstruction").score_samples(X)
     """
 
+    _scoring_parameters = frozenset({"anomaly_score"})
     _parameter_constraints: dict = {
         **AutoencodingDetector._parameter_constraints,
         "anomaly_score": [StrOptions(set(_SCORES))],

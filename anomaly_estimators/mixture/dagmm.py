@@ -31,8 +31,8 @@ from anomaly_estimators.reconstruction_features import (
     feature_functions,
     feature_names,
 )
+from anomaly_estimators.row_blocks import join
 from anomaly_estimators.training.phases import Phase
-from anomaly_estimators.training.rows import join
 
 __all__ = ["DAGMM"]
 

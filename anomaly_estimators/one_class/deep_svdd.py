@@ -74,6 +74,6 @@ class DeepSVDD(HypersphereDetector):
             return one_class_loss(squared_distances)
         return soft_boundary_loss(squared_distances, self.nu)
 
-    def _finish(self, X: np.ndarray) -> None:
-        super()._finish(X)
-        self.radius_ = float(np.quantile(-self._scores(X), 1.0 - self.nu))
+    def _take_scores(self, scores: np.ndarray) -> None:
+        super()._take_scores(scores)
+        self.radius_ = float(np.quantile(-scores, 1.0 - self.nu))

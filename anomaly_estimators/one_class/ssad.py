@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from anomaly_estimators.base import OutlierDetector
 from anomaly_estimators.one_class._kernel_cache import Kernel, KernelRows, weighted_sums
 from anomaly_estimators.one_class._ssad_solver import Problem, check_feasible, solve
+from anomaly_estimators.row_blocks import precision_of
 
 __all__ = ["SSAD"]
 
@@ -199,7 +200,7 @@ class SSAD(OutlierDetector):
             rows = KernelRows(X, kernel, self.cache_size)
             solution = solve(problem, rows, tol=self.tol, max_iter=self.max_iter)
         self.support_ = np.flatnonzero(solution.weights)
-        self.support_vectors_ = np.array(X[self.support_], dtype=_precision(X))
+        self.support_vectors_ = np.array(X[self.support_], dtype=precision_of(X))
         self.dual_coef_ = solution.weights[self.support_]
         self.rho_ = solution.rho
         self.margin_ = solution.margin
@@ -220,22 +221,14 @@ class SSAD(OutlierDetector):
 
     def _anomaly_score(self, X: np.ndarray) -> np.ndarray:
         kernel = self._kernel(origin=np.mean(self.support_vectors_, axis=0, dtype=np.float64))
-        scores = np.empty(X.shape[0], dtype=_precision(X))
+        scores = np.empty(X.shape[0], dtype=precision_of(X))
         step = max(1, _PIECE_VALUES // X.shape[1])
         with np.errstate(over="ignore", invalid="ignore"):
             support = kernel.prepare(self.support_vectors_)
             for i in range(0, X.shape[0], step):
                 rows = kernel.prepare(X[i : i + step])
                 scores[i : i + step] = -weighted_sums(kernel, rows, support, self.dual_coef_)
-                if isinstance(X, np.memmap):
-                    from anomaly_estimators.training.rows import release_pages
-
-                    release_pages(X)
         return scores
-
-
-def _precision(X: np.ndarray) -> type:
-    return np.float32 if X.dtype == np.float32 else np.float64
 
 
 def _bandwidth(gamma, X: np.ndarray) -> float:

@@ -16,6 +16,7 @@ from anomaly_estimators.persistence.values import (
     NotStorableError,
     check_attributes,
 )
+from anomaly_estimators.settings import check_settings, settings_of
 
 __all__ = ["DetectorDecoder", "DetectorEncoder"]
 
@@ -51,6 +52,7 @@ class DetectorEncoder(Encoder):
         stored = stored_name(type(estimator))
         if stored is None:
             raise NotStorableError(type(estimator).__name__)
+        check_settings(estimator)
         prefix = f"{name}." if name else ""
         parameters = {
             key: self._encode_part(estimator, "parameter", key, value, prefix)
@@ -136,6 +138,7 @@ class DetectorDecoder(Decoder):
             check_attributes(cls, state, estimator.get_params(deep=False))
             _check_common_attributes(state)
             estimator._set_fitted_state(state)
+            estimator._settings = settings_of(estimator)
         return estimator
 
     def _detector(self, encoded: dict) -> OutlierDetector:

@@ -16,9 +16,9 @@ from anomaly_estimators.functional.clustering import (
     nearest_center,
 )
 from anomaly_estimators.nn.clustering import ClusteringNetwork
+from anomaly_estimators.row_blocks import join
 from anomaly_estimators.training.phases import Phase
 from anomaly_estimators.training.placement import hold_out
-from anomaly_estimators.training.rows import join
 
 __all__ = ["DCN"]
 

@@ -70,7 +70,7 @@ def encode_labels(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Number the labels by the classes that they stand for.
 
     Numbers are compared in the lower precision of both, so that rows in float32 have the labels of
-    those in float64.
+    those in float64, also once they are cast to float64.
 
     Parameters
     ----------
@@ -94,14 +94,21 @@ def encode_labels(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
         # Far values may pass the range of float32, and are no label then.
         with np.errstate(over="ignore"):
             labels, classes = labels.astype(dtype), classes.astype(dtype)
-        codes = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
-        return np.where(classes[codes] == labels, codes, -1).astype(np.int64)
+            rounded = classes.astype(np.float32).astype(dtype)
+        codes = _positions(labels, classes)
+        return np.where(codes < 0, _positions(labels, rounded), codes)
     numbers = {label: number for number, label in enumerate(classes.tolist())}
     try:
         codes = [numbers.get(label, -1) for label in labels.tolist()]
     except TypeError as error:
         raise ValueError(f"The given labels must be numbers or strings: {error}.") from error
     return np.array(codes, dtype=np.int64)
+
+
+def _positions(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Positions of numbers among sorted ones; -1 for those that are not among them."""
+    codes = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
+    return np.where(classes[codes] == labels, codes, -1).astype(np.int64)
 
 
 def check_no_gaps(labels: np.ndarray) -> None:

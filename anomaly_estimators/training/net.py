@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import skorch
 import torch
 from skorch.callbacks import Callback, EpochTimer
 from torch import Tensor, nn
 
 from anomaly_estimators.training.phases import Phase
+from anomaly_estimators.training.precision import DoubleTwin
 
 __all__ = ["OPTIMIZERS", "DetectorNet", "make_optimizer"]
 
@@ -60,12 +62,17 @@ class DetectorNet(skorch.NeuralNet):
         self.epoch_ = 0
         # Context in which held-out rows are evaluated, and the best weights are kept.
         self.evaluation: Callable[[], AbstractContextManager] = nullcontext
+        self._twin = DoubleTwin()
 
     @property
     def _default_callbacks(self):
         # Without those that average the losses of the batches: run_single_epoch records the
         # epoch's.
         return [("epoch_timer", EpochTimer())]
+
+    def module_in(self, dtype) -> nn.Module:
+        """Return the module for rows of a precision: itself for float32, its twin for float64."""
+        return self.module_ if dtype == np.float32 else self._twin.of(self.module_)
 
     def begin_phase(self, phase: Phase) -> None:
         """Train this phase's module by its loss from now on, with a new optimizer."""
@@ -80,6 +87,7 @@ class DetectorNet(skorch.NeuralNet):
 
     def __getstate__(self):
         state = super().__getstate__()
+        state.pop("_twin", None)
         # skorch keeps the module twice, under both names; only as module_ can it be unpickled on a
         # machine without the device on which it was trained.
         if state.get("initialized_"):
@@ -88,6 +96,7 @@ class DetectorNet(skorch.NeuralNet):
 
     def __setstate__(self, state):
         super().__setstate__(state)
+        self._twin = DoubleTwin()
         if "module" not in vars(self):
             self.module = self.module_
 

@@ -1,26 +1,17 @@
 """Rows on their way from an array to the network: scaled, cast and read piece by piece."""
 
-import mmap
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["RowSource", "join", "release_pages"]
+from anomaly_estimators.row_blocks import join, release_pages
+
+__all__ = ["RowSource"]
 
 # Values in a piece: a few MB, which stays in the cache between scaling and network.
 _PIECE_VALUES = 2**19
-
-
-def release_pages(X: np.ndarray) -> None:
-    """Let the system take back the memory of a file's pages that were read through a map.
-
-    Without it a memory map counts as resident memory, page by page, until all of it was read.
-    """
-    mapped = getattr(X, "_mmap", None)
-    if isinstance(mapped, mmap.mmap) and getattr(X, "mode", None) in ("r", "r+"):
-        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 class RowSource:
@@ -52,7 +43,9 @@ class RowSource:
     def prepare(self, rows: np.ndarray) -> Tensor:
         """Scale and cast rows."""
         if self.scaler is not None:
-            rows = self.scaler.transform(rows)
+            # In float64 whatever their type: a scaler computes in that of the rows, and a mean that is
+            # large beside the spread leaves no digits in float32, and none at all in float16.
+            rows = self.scaler.transform(np.asarray(rows, dtype=np.float64))
         # Huge values may pass the range of float32: they are infinite there, which the guards of
         # training and scoring know how to answer.
         with np.errstate(over="ignore"):
@@ -79,24 +72,3 @@ class RowSource:
         for part in parts:
             yield self.prepare(self.X[part])
             release_pages(self.X)
-
-
-def join(pieces: Iterable[np.ndarray | Tensor], n_rows: int) -> np.ndarray:
-    """Join pieces into one array as they come.
-
-    Kept in a list until the last has come, the small results of large pieces hold the memory between
-    them: the heap then grows as if no piece were ever freed.
-
-    Examples
-    --------
-    >>> join(iter([np.zeros((2, 3)), np.ones((1, 3))]), 3).sum(axis=1)
-    array([0., 0., 3.])
-    """
-    joined, start = None, 0
-    for piece in pieces:
-        piece = np.asarray(piece)
-        if joined is None:
-            joined = np.empty((n_rows, *piece.shape[1:]), dtype=piece.dtype)
-        joined[start : start + len(piece)] = piece
-        start += len(piece)
-    return joined

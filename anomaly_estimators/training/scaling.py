@@ -20,7 +20,7 @@ def make_scaler(scaler):
 
 
 def fit_scaler(scaler, X: np.ndarray):
-    """Fit a scaler on the training rows, piece by piece where they are a memory map.
+    """Fit a scaler on the training rows, in float64; piece by piece where they are of another type.
 
     Parameters
     ----------
@@ -41,14 +41,17 @@ def fit_scaler(scaler, X: np.ndarray):
     if fitted is None:
         return None
     plain = RowSource(X, None, np.float64)
-    if not isinstance(X, np.memmap):
+    mapped = isinstance(X, np.memmap)
+    if X.dtype == np.float64 and not mapped:
         fitted.fit(X)
-    elif not hasattr(fitted, "partial_fit"):
+    elif hasattr(fitted, "partial_fit"):
+        for piece in plain.pieces():
+            fitted.partial_fit(piece.numpy())
+    elif mapped:
         rows = np.unique(np.linspace(0, len(X) - 1, _SAMPLED_ROWS).astype(np.int64))
         fitted.fit(plain.take(rows).numpy())
     else:
-        for piece in plain.pieces():
-            fitted.partial_fit(piece.numpy())
+        fitted.fit(X.astype(np.float64))
     width = np.shape(fitted.transform(plain.take(np.arange(1)).numpy()))[1]
     if width != X.shape[1]:
         raise ValueError(

@@ -21,7 +21,7 @@ from anomaly_estimators.manifold.tsne_map import TSNEMap
 from anomaly_estimators.nn.autoencoder import mlp_autoencoder
 from anomaly_estimators.nn.strided import strided_autoencoder
 from anomaly_estimators.nn.temporal import temporal_autoencoder
-from anomaly_estimators.training.rows import join
+from anomaly_estimators.row_blocks import join, precision_of
 from anomaly_estimators.variational._memory import (
     Remembered,
     check_remembered,
@@ -220,6 +220,10 @@ class AnoDM(VariationalDetector):
         "n_jobs": [Integral, None],
     }
     _local_parameters = VariationalDetector._local_parameters | {"memory"}
+    _passive_parameters = VariationalDetector._passive_parameters | {"memory", "n_jobs"}
+    _scoring_parameters = frozenset(
+        {"alpha", "n_draws", "n_neighbors", "reconstruction_error", "transductive"}
+    )
     _n_kept_draws = _N_KEPT_DRAWS
     # What a fit does not depend on.
     _free_parameters = frozenset(
@@ -288,6 +292,10 @@ class AnoDM(VariationalDetector):
     def _make_autoencoder(self, n_features: int, shape: tuple | None, **options) -> nn.Module:
         return _ENCODERS[self.encoder](n_features, shape, tuple(self.channels), **options)
 
+    @property
+    def _scores_rows_apart(self) -> bool:
+        return not self.transductive
+
     # Training
 
     def _fit(self, X: np.ndarray, labels: np.ndarray | None) -> None:
@@ -319,7 +327,7 @@ class AnoDM(VariationalDetector):
     def _finish(self, X: np.ndarray) -> None:
         generator = check_random_state(self.random_state)
         keys = row_fingerprints(X)
-        codes, errors = self._codes_and_errors(X, keys)
+        codes, errors = self._codes_and_errors(X, keys, np.float64)
         finite = np.isfinite(codes).all(axis=1)
         rows = np.flatnonzero(finite)
         if self.n_landmarks is not None and len(rows) > self.n_landmarks:
@@ -356,13 +364,13 @@ class AnoDM(VariationalDetector):
 
     def _calibrate(self, X: np.ndarray) -> None:
         # The terms of the training rows are known: no row is placed twice.
-        terms = vars(self).pop("_training_terms").astype(_precision(X))
+        terms = vars(self).pop("_training_terms")
         self._set_threshold(finite_scores(self._combined(terms)), X)
 
     # Scores
 
     def _anomaly_score(self, X: np.ndarray) -> np.ndarray:
-        return self._combined(self._terms(X).astype(_precision(X)))
+        return self._combined(self._terms(X).astype(precision_of(X)))
 
     def _combined(self, terms: np.ndarray) -> np.ndarray:
         """Eq 2. A term without a weight has no say, even where it is infinite."""
@@ -386,10 +394,13 @@ class AnoDM(VariationalDetector):
         distances = self._joint_distances if self.transductive else self._map_distances
         return np.column_stack([errors, distances(codes, keys)]) / self.term_scales_
 
-    def _codes_and_errors(self, X: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _codes_and_errors(
+        self, X: np.ndarray, keys: np.ndarray, dtype=None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """What is mapped, and D_RE of eq 3."""
         places = (keys % np.uint64(_N_KEPT_DRAWS)).astype(np.int64)
-        both = join(self._map(self._module_code_and_error, X, places), len(X)).astype(np.float64)
+        pieces = self._map(self._module_code_and_error, X, places, dtype=dtype)
+        both = join(pieces, len(X)).astype(np.float64)
         # The error of a row that is too far off may be no number.
         return both[:, :-1].copy(), np.where(np.isnan(both[:, -1]), np.inf, both[:, -1])
 
@@ -508,7 +519,3 @@ def _sizes(terms: np.ndarray, least: np.ndarray) -> np.ndarray:
     finite = np.isfinite(terms)
     means = np.where(finite, terms, 0.0).sum(axis=0) / np.maximum(1, finite.sum(axis=0))
     return np.where((means > least) & np.isfinite(means), means, 1.0)
-
-
-def _precision(X: np.ndarray) -> type:
-    return np.float32 if X.dtype == np.float32 else np.float64

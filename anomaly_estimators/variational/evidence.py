@@ -16,8 +16,8 @@ from anomaly_estimators.functional.variational import capacity_bound, evidence_b
 from anomaly_estimators.nn.autoencoder import AutoencoderNetwork
 from anomaly_estimators.nn.flows import build_flow
 from anomaly_estimators.nn.variational import Evidence, VariationalAutoencoder
+from anomaly_estimators.row_blocks import join
 from anomaly_estimators.training.phases import Phase
-from anomaly_estimators.training.rows import join
 from anomaly_estimators.training.schedules import constant, cyclical, rising
 from anomaly_estimators.variational.latent import LatentVariableDetector
 

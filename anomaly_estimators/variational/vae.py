@@ -104,6 +104,7 @@ class VAE(VariationalDetector):
     ((569, 8), (3, 30))
     """
 
+    _scoring_parameters = frozenset({"anomaly_score"})
     _parameter_constraints: dict = {
         **VariationalDetector._parameter_constraints,
         "flow": [StrOptions(set(FLOWS)), None],

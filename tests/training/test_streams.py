@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import spearmanr
 from skorch.callbacks import Callback
 
-from anomaly_estimators import DAGMM, Autoencoder, DeepClassifier, DeepSAD, base
+from anomaly_estimators import DAGMM, Autoencoder, DeepClassifier, DeepSAD, validation
 from anomaly_estimators.training import batches, placement
 from anomaly_estimators.training import rows as rows_module
 
@@ -29,7 +29,7 @@ def streaming(monkeypatch):
     monkeypatch.setattr(batches, "_BLOCK_BYTES", 10 * 20)
     monkeypatch.setattr(batches, "_BUFFER_BYTES", 40 * 20)
     monkeypatch.setattr(rows_module, "_PIECE_VALUES", 17 * 5)
-    monkeypatch.setattr(base, "_CHECKED_VALUES", 17 * 5)
+    monkeypatch.setattr(validation, "_CHECKED_VALUES", 17 * 5)
 
 
 @pytest.mark.parametrize("cls", [Autoencoder, DAGMM])
