@@ -25,9 +25,8 @@ def settings_of(estimator) -> dict:
     >>> settings_of(KDE(kernel="tophat"))["kernel"]
     'tophat'
     """
-    passive = estimator._passive_parameters
     parameters = estimator.get_params(deep=True)
-    return {k: v for k, v in parameters.items() if k.rpartition("__")[2] not in passive}
+    return {name: value for name, value in parameters.items() if not _is_passive(estimator, name)}
 
 
 def check_settings(estimator, free: frozenset = frozenset()) -> None:
@@ -57,6 +56,13 @@ def check_settings(estimator, free: frozenset = frozenset()) -> None:
                 f"{name}={value!r} was set after the fit, but {what} {name}={fitted!r}: call fit again,"
                 f"{cure} or set it back."
             )
+
+
+def _is_passive(estimator, name: str) -> bool:
+    """Whether nothing that is learned depends on a parameter, of the estimator or of one in it."""
+    part, _, own_name = name.rpartition("__")
+    owner = _value(estimator, part, None) if part else estimator
+    return own_name in getattr(owner, "_passive_parameters", ("n_jobs", "verbose"))
 
 
 def _value(estimator, name: str, otherwise):

@@ -10,7 +10,7 @@ from skorch.callbacks import Callback, EpochTimer
 from torch import Tensor, nn
 
 from anomaly_estimators.training.phases import Phase
-from anomaly_estimators.training.precision import DoubleTwin
+from anomaly_estimators.training.twin import DoubleTwin
 
 __all__ = ["OPTIMIZERS", "DetectorNet", "make_optimizer"]
 
