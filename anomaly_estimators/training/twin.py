@@ -1,6 +1,7 @@
 """A network in double precision beside the one that was trained."""
 
 import copy
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -51,7 +52,7 @@ class DoubleTwin:
         """
         source, before, twin = self._kept
         state = _state_of(module)
-        if source is not module or not _same(state, before):
+        if before is None or source is not module or not _same(state, before):
             with torch.inference_mode(False), torch.no_grad():
                 twin = copy.deepcopy(module).double()
             self._kept = (module, state, twin)
@@ -61,7 +62,7 @@ class DoubleTwin:
 
 
 def _state_of(module: nn.Module) -> _State:
-    tensors = (*module.parameters(), *module.buffers())
+    tensors = tuple(_tensors(module))
     versions = tuple(-1 if tensor.is_inference() else tensor._version for tensor in tensors)
     # Fused optimizers change weights without counting, and so does what writes through data.
     with torch.no_grad():
@@ -70,9 +71,21 @@ def _state_of(module: nn.Module) -> _State:
     return _State(tensors, versions, probe)
 
 
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    # By hand: torch's own walk takes longer than the pass of a row through a small network.
+    waiting = [module]
+    while waiting:
+        part = waiting.pop()
+        for tensor in (*part._parameters.values(), *part._buffers.values()):
+            if tensor is not None:
+                yield tensor
+        waiting.extend(child for child in part._modules.values() if child is not None)
+
+
 def _same(a: _State, b: _State) -> bool:
     return (
-        a.versions == b.versions
+        len(a.tensors) == len(b.tensors)
+        and a.versions == b.versions
         and all(p is q for p, q in zip(a.tensors, b.tensors, strict=True))
         and torch.equal(a.probe, b.probe)
     )
