@@ -27,6 +27,7 @@ help:
 	@echo "                  DATA=kddcup99 (or another name) takes a benchmark data set"
 	@echo "make test         run the tests, the docstring examples and the pages' examples"
 	@echo "make docs         build the documentation into docs/_build/html"
+	@echo "                  DOCS_GALLERY=0 shows the examples without running them, in a minute"
 	@echo "make lint         check the style"
 	@echo "make wheel        build a wheel into dist/"
 	@echo "make clean        remove everything that the targets above made"

@@ -20,12 +20,12 @@ import torch
 from openTSNE import TSNE
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
-from anomaly_estimators import AnoDM, __version__
+from anomaly_estimators import AnoDM
 from anomaly_estimators.datasets import fetch_odds
 from anomaly_estimators.manifold import TSNEMap
 from anomaly_estimators.model_selection import roc_auc_scorer
 from benchmarks.reproduce.anodm.measures import ALPHAS
-from benchmarks.reproduce.runner import RESULTS, ResultFile
+from benchmarks.reproduce.runner import RESULTS, ResultFile, made_by
 
 SIZES = [1000 * 2**i for i in range(6)]
 SEARCH_SIZES = (1_000, 4_000)
@@ -166,9 +166,8 @@ def timed_search(
     return seconds, time.perf_counter() - started
 
 
-def result_files(folder) -> tuple[ResultFile, ResultFile]:
+def result_files(folder, max_all: int, made: str) -> tuple[ResultFile, ResultFile]:
     """The two files, with their headings."""
-    made = f"Made by: python -m benchmarks.anodm (version {__version__})."
     thread = "Seconds of the processor, one thread, rows of shuttle, defaults."
     return (
         ResultFile(
@@ -183,7 +182,7 @@ def result_files(folder) -> tuple[ResultFile, ResultFile]:
                 "opentsne_seconds, opentsne_new_seconds: openTSNE.TSNE alone on the codes of the "
                 "landmarks, with as many iterations, and its placing of the codes of the new rows. "
                 "all_rows_seconds: its fit on the codes of all rows, which is what landmarks save; up to "
-                "--max-all rows.",
+                f"{max_all:,} rows.",
                 made,
             ],
             folder,
@@ -217,7 +216,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     seed = arguments.seed
-    file, search_file = result_files(arguments.results)
+    file, search_file = result_files(
+        arguments.results, arguments.max_all, made_by(parser, arguments)
+    )
     warm_up()
     for n in arguments.sizes if "scaling" in arguments.parts else ():
         done = {int(row["rows"]): float(row["fit_seconds"]) for row in file.rows()}

@@ -51,7 +51,7 @@ from anomaly_estimators import (
 )
 from anomaly_estimators.datasets import fetch_kddcup99, fetch_odds
 from anomaly_estimators.datasets.protocols import one_class_split
-from benchmarks.reproduce.runner import RESULTS, Job, ResultFile, run_jobs
+from benchmarks.reproduce.runner import RESULTS, Job, ResultFile, made_by, run_jobs
 
 
 def breast_cancer(random_state: int):
@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", default=list(DATASETS), choices=list(DATASETS))
     parser.add_argument("--detectors", nargs="*", default=list(DETECTORS), choices=list(DETECTORS))
     parser.add_argument("--protocols", nargs="+", default=list(PROTOCOLS), choices=PROTOCOLS)
-    parser.add_argument("--variant", action="append", default=[], type=variant)
+    parser.add_argument("--variant", nargs="+", action="extend", default=[])
     parser.add_argument("--max-rows", type=int, default=20_000, help="of a set, drawn at random")
     parser.add_argument("--results", default=RESULTS, type=Path)
     arguments = parser.parse_args()
@@ -201,12 +201,12 @@ def main() -> None:
             "Detectors at their defaults on real data sets. Under the protocol labelled, a tenth of the "
             "anomalies in training are labelled; under the others none.",
             f"At most {arguments.max_rows} rows of a set, drawn by the seed.",
-            f"Made by: python -m benchmarks.defaults --runs {arguments.runs} "
-            f"--max-rows {arguments.max_rows}",
+            made_by(parser, arguments),
         ],
         arguments.results,
     )
-    detectors = {name: DETECTORS[name] for name in arguments.detectors} | dict(arguments.variant)
+    detectors = {name: DETECTORS[name] for name in arguments.detectors}
+    detectors |= dict(map(variant, arguments.variant))
     jobs = [
         Job(
             table="defaults",

@@ -13,10 +13,10 @@ import torch
 from sklearn.ensemble import IsolationForest
 from torch.nn import functional as F
 
-from anomaly_estimators import AAD, LODA, UAI, DenoisingAutoencoder, __version__
+from anomaly_estimators import AAD, LODA, UAI, DenoisingAutoencoder
 from anomaly_estimators.datasets import fetch_odds
 from anomaly_estimators.functional.reconstruction import squared_error
-from benchmarks.reproduce.runner import RESULTS, ResultFile
+from benchmarks.reproduce.runner import RESULTS, ResultFile, made_by
 
 LABELS = (10, 100, 500, 1_000, 2_000)
 _ROUND = 10
@@ -92,10 +92,11 @@ def main() -> None:
         "active_rounds",
         ["method", "labels", "seed", "seconds", "scoring_seconds", "bare_seconds"],
         [
-            "Seconds of a round of an audit of shuttle (49,097 rows): the least of some, one thread.",
+            "Seconds of a round of an audit of shuttle (49,097 rows): the least of "
+            f"{arguments.rounds}, one thread.",
             "scoring_seconds: scoring the table from its rows, which is a part of UAI's rounds, while AAD "
             "keeps what it needs. bare_seconds: UAI's steps in a bare loop.",
-            f"Made by: python -m benchmarks.rounds (version {__version__}).",
+            made_by(parser, arguments),
         ],
         arguments.results,
     )

@@ -23,7 +23,7 @@ from sklearn.svm import OneClassSVM
 
 from anomaly_estimators.datasets import fetch_shuttle
 from anomaly_estimators.one_class.ssad import SSAD
-from benchmarks.reproduce.runner import RESULTS, ResultFile
+from benchmarks.reproduce.runner import RESULTS, ResultFile, made_by
 
 SIZES = [1000 * 2**i for i in range(6)]
 NU = 0.3
@@ -104,7 +104,7 @@ def main() -> None:
             "support vectors.",
             f"nu = {NU:g}; the hard margin is eta_u = 1. The fit of SSAD includes the scores of the "
             "training rows, for the threshold.",
-            f"Made by: python -m benchmarks.ssad --fits {arguments.fits}",
+            made_by(parser, arguments),
         ],
         arguments.results,
     )

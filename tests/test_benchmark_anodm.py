@@ -287,7 +287,7 @@ def test_a_run_has_a_row_for_every_method(tiny, monkeypatch, tmp_path):
     curve = dict(point.split(":") for point in by_method["AnoDM, means"]["curve"].split())
     assert curve["1"] == by_method["beta-VAE"]["roc_auc"]
     assert curve["0"] == by_method["map"]["roc_auc"]
-    file = anodm_jobs.result_files(tmp_path)["anodm_tables"]
+    file = anodm_jobs.result_files(tmp_path, "made by a test")["anodm_tables"]
     file.append([{**job.key, "seed": 0, **row} for row in rows])
     assert file.has(job)
 

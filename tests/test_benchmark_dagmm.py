@@ -56,7 +56,7 @@ def test_published_figures_agree_with_each_other():
 
 
 def test_base_1_of_table_5_is_table_2(tmp_path):
-    files = jobs.result_files(tmp_path)
+    files = jobs.result_files(tmp_path, "made by a test")
     row = {"dataset": "KDDCUP", "method": "DAGMM", "seed": 0, "f1": 0.9, "paper_f1": 0.9369}
     files["dagmm_table2"].append([row, {**row, "dataset": "Thyroid"}, {**row, "method": "PAE"}])
     for _ in range(2):  # a second call copies nothing
@@ -123,7 +123,7 @@ def test_each_anomaly_is_found_by_both_one_or_none(no_cache, tmp_path):
         cut = np.sort(scores)[round(problem.ratio * len(scores)) - 1]
         found = groups["both"] | groups[only]
         np.testing.assert_array_equal(found, (scores <= cut) & (problem.y_test < 0))
-    who_finds.write_table(problem, tmp_path)
+    who_finds.write_table(problem, tmp_path, "made by a test")
     text = (tmp_path / "dagmm_table4.csv").read_text()
     assert text.count("\nThyroid,0,") == 4
 
@@ -140,7 +140,7 @@ def test_own_threshold_and_known_share_of_oc_svm(no_cache):
 
 def test_spaces_tell_the_penalty_of_the_normal_rows(no_cache, tmp_path):
     require_data("thyroid/thyroid.mat")
-    spaces.write_table(["Thyroid"], tmp_path, max_iter=2)
+    spaces.write_table(["Thyroid"], tmp_path, "made by a test", max_iter=2)
     lines = (tmp_path / "dagmm_spaces.csv").read_text().splitlines()
     rows = [line.split(",") for line in lines if line.startswith("Thyroid")]
     # The weaker penalty is for KDDCUP.

@@ -125,7 +125,7 @@ def test_a_row_of_table_6(tmp_path):
     rows = deep_sad.run_tabular("thyroid", 0, ("SSAD Raw", "Deep SAD, 10 x rate"), max_iter=2)
     assert [row["paper_roc_auc"] for row in rows] == ["0.979", "0.986"]
     assert all(float(row["roc_auc"]) > 0.5 for row in rows)
-    file = deep_sad.result_files(tmp_path)["deep_sad_table6"]
+    file = deep_sad.result_files(tmp_path, "made by a test")["deep_sad_table6"]
     file.append([{"dataset": "thyroid", "seed": 0, **row} for row in rows])
     (job,) = deep_sad.jobs(("table6",), ("thyroid",), 1, 0, [row["method"] for row in rows])
     assert file.has(job)

@@ -119,7 +119,7 @@ def test_jobs_are_known_again(tmp_path, problem, monkeypatch):
     rows = job.function(**job.arguments)
     assert rows[0]["paper_f1"] == "0.31" and rows[0]["k"] == 3
     assert rows[0]["curve"].endswith(f"20:{round(float(rows[0]['f1']) * 20)}")
-    file = uainets.result_files(tmp_path)[job.table]
+    file = uainets.result_files(tmp_path, "made by a test")[job.table]
     assert not file.has(job)
     file.append([{**job.key, "seed": 0, **row} for row in rows])
     assert file.has(job)
@@ -180,7 +180,7 @@ def test_rows_of_every_part_fit_its_file(tmp_path, problem, monkeypatch):
     monkeypatch.setattr(uainets, "image_problem", lambda dataset, seed: problem)
     parts = ("table1", "others", "noise", "figure3")
     listed = uainets.jobs(parts, ("thyroid", "cardio", "mnist_0"), ("Tree-AAD", "DAE"), 1, 5, 10)
-    files = uainets.result_files(tmp_path)
+    files = uainets.result_files(tmp_path, "made by a test")
     assert {job.table for job in listed} == {f"uainets_{part}" for part in parts}
     for job in listed:
         rows = job.function(**job.arguments)

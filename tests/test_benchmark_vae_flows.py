@@ -110,7 +110,7 @@ def test_rows_of_every_part_fit_its_file(tmp_path, table, monkeypatch):
     monkeypatch.setitem(methods.RING, "n_flows", 2)
     monkeypatch.setitem(methods.RING, "n_draws", 5)
     listed = vae_flows.jobs(vae_flows.PARTS, ["base", "IAF 5"], 1, max_iter=1)
-    files = vae_flows.result_files(tmp_path)
+    files = vae_flows.result_files(tmp_path, "made by a test")
     assert {job.table for job in listed} == files.keys()
     for job in listed:
         assert not files[job.table].has(job)

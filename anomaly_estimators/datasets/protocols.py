@@ -6,7 +6,7 @@ from numbers import Real
 import numpy as np
 from sklearn.utils import _safe_indexing, check_random_state, indexable
 
-from ..metrics import _check_labels
+from ..labels import read_labels
 
 __all__ = ["one_class_split"]
 
@@ -55,7 +55,8 @@ def one_class_split(
     Warns
     -----
     UserWarning
-        If `contamination` is above 0, but rounds to no anomaly at all.
+        If `contamination` is above 0, but rounds to no anomaly at all; or if there are labels other
+        than -1 and +1, which are read by their sign.
 
     See Also
     --------
@@ -85,7 +86,7 @@ def one_class_split(
     _check_share("train_size", train_size)
     _check_share("contamination", contamination)
     X, y = indexable(X, y)
-    labels = _check_labels(y)
+    labels = read_labels(y)
     if not labels.all():
         raise ValueError(
             "y holds 0, which means unlabelled: leave these rows out, or turn 0/1 labels into "

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.utils import _safe_indexing, check_random_state, column_or_1d, indexable
 
-from ..metrics import _check_labels
+from ..labels import how_read, label_values, read_labels
 
 __all__ = [
     "Scenario",
@@ -290,7 +290,8 @@ def semi_supervised_split(
     Warns
     -----
     UserWarning
-        If a share is above 0, but rounds to no row at all.
+        If a share is above 0, but rounds to no row at all; or if there are labels other than -1 and
+        +1, which are read by their sign.
 
     See Also
     --------
@@ -326,12 +327,11 @@ def semi_supervised_split(
     if not isinstance(train_size, Real) or not 0 < train_size < 1:
         raise ValueError(f"train_size must be a share above 0 and below 1, got {train_size!r}")
     X, y = indexable(X, y)
-    labels = np.sign(_check_labels(y)).astype(np.int64)
+    labels = read_labels(y).astype(np.int64)
     if np.unique(labels).tolist() != [-1, 1]:
         raise ValueError(
             "y must hold normal rows (+1) and anomalies (-1), and nothing else: leave unlabelled rows "
-            "(0) out, or turn 0/1 labels into +1/-1 with np.where(y == 1, -1, 1) where 1 is the "
-            f"anomaly; got the signs {np.unique(labels).tolist()}"
+            f"(0) out. {how_read(label_values(y))}"
         )
     random_state = check_random_state(random_state)
     train, test = train_test_split(

@@ -22,10 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn import get_config
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import average_precision_score, roc_auc_score
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_consistent_length
 from sklearn.utils.metadata_routing import MetadataRequest
 
-from ..metrics import _labelled_rows, f1_at_ratio, precision_at_n
+from ..labels import how_read, label_values
+from ..metrics import at_n, at_ratio, check_ratio, labelled_rows
 
 __all__ = [
     "average_precision_scorer",
@@ -63,7 +64,7 @@ class _ScoreSamplesScorer:
         Returns
         -------
         float
-            nan, with a warning, if there are not both normal rows and anomalies.
+            nan if there are not both normal rows and anomalies.
 
         Raises
         ------
@@ -72,6 +73,14 @@ class _ScoreSamplesScorer:
         ValueError
             If there are neither labels nor a truth, if they cannot be read or a labelled row has
             the score NaN, or if truth is given while metadata routing is disabled.
+
+        Warns
+        -----
+        sklearn.exceptions.UndefinedMetricWarning
+            If the score is nan: the message says how the labels were read, and how to turn them.
+        UserWarning
+            If labels are most likely meant in another way: see
+            `anomaly_estimators.metrics.precision_recall_f1_at_ratio`.
         """
         if truth is not None:
             _require_routing(f"{self._base_repr()} takes truth")
@@ -82,18 +91,21 @@ class _ScoreSamplesScorer:
                 f"{self.name} needs score_samples, which {type(estimator).__name__} does not "
                 "offer: search over a detector, or a pipeline that ends in one"
             )
+        name = "y" if truth is None else "truth"
         if truth is not None:
-            y = _read_truth(truth, X)
-        elif self.truth_request:
-            self._warn_of_missing_truth(y)
+            labels = _read_truth(truth, X)
+        else:
+            labels = label_values(y)
+            check_consistent_length(X, labels)
+            if self.truth_request:
+                self._warn_of_missing_truth(labels)
         # All rows are scored, with or without a label: a score may depend on its neighbours.
-        is_anomaly, scores = _labelled_rows(y, estimator.score_samples(X))
+        is_anomaly, scores = labelled_rows(labels, estimator.score_samples(X), name, stacklevel=3)
         if is_anomaly.all() or not is_anomaly.any():
             warnings.warn(
-                f"{self.name} is undefined and nan: the labelled rows hold "
-                f"{np.count_nonzero(is_anomaly)} anomalies (-1) and "
-                f"{np.count_nonzero(~is_anomaly)} normal rows (+1), and both are needed; "
-                "split with cv=StratifiedKFold(shuffle=True) or label more rows",
+                f"{self.name} is undefined and nan: normal rows and anomalies are both needed. "
+                f"{how_read(labels, name)} Where they are read as they are meant, split with "
+                "cv=StratifiedKFold(shuffle=True) or label more rows.",
                 UndefinedMetricWarning,
                 stacklevel=2,
             )
@@ -149,8 +161,8 @@ class _ScoreSamplesScorer:
         options = ", ".join(f"{key}={value!r}" for key, value in self.options)
         return f"{self.name}({options})" if options else self.name
 
-    def _warn_of_missing_truth(self, y: ArrayLike) -> None:
-        n_unlabelled = np.count_nonzero(np.asarray(y) == 0)
+    def _warn_of_missing_truth(self, y: NDArray) -> None:
+        n_unlabelled = np.count_nonzero(y == 0)
         if n_unlabelled:
             warnings.warn(
                 f"{self._base_repr()} asks for a truth and got none: {n_unlabelled} unlabelled "
@@ -183,10 +195,7 @@ def _read_truth(truth: ArrayLike, X) -> NDArray:
     Stricter than labels are read, since models are chosen by it: nothing else is accepted, and rows
     of which nothing is known are pointed out.
     """
-    truth = check_array(truth, ensure_2d=False, dtype=np.float64, input_name="truth")
-    truth = truth.ravel() if truth.ndim == 2 and truth.shape[1] == 1 else truth
-    if truth.ndim != 1:
-        raise ValueError(f"truth should be a 1d array, got an array of shape {truth.shape} instead")
+    truth = label_values(truth, "truth")
     try:
         check_consistent_length(X, truth)
     except ValueError as error:
@@ -200,8 +209,7 @@ def _read_truth(truth: ArrayLike, X) -> NDArray:
         raise ValueError(
             "truth must hold +1 for normal rows and -1 for anomalies (0: nothing is known), got the "
             f"values {', '.join(f'{value:g}' for value in values[:5])}"
-            f"{', ...' if len(values) > 5 else ''}; if 1 stands for an anomaly, pass "
-            "np.where(truth == 1, -1, 1)"
+            f"{', ...' if len(values) > 5 else ''}. {how_read(truth, 'truth')}"
         )
     if n_unknown:
         warnings.warn(
@@ -222,11 +230,11 @@ def _average_precision(is_anomaly, scores):
 
 
 def _f1_at_ratio(is_anomaly, scores, ratio):
-    return f1_at_ratio(np.where(is_anomaly, -1, 1), scores, ratio)
+    return at_ratio(is_anomaly, scores, ratio)[2]
 
 
 def _precision_at_n(is_anomaly, scores, n):
-    return precision_at_n(np.where(is_anomaly, -1, 1), scores, n)
+    return at_n(is_anomaly, scores, n)
 
 
 roc_auc_scorer = _ScoreSamplesScorer("roc_auc_scorer", _roc_auc)
@@ -279,8 +287,7 @@ def f1_at_ratio_scorer(ratio: float | None = None) -> Callable[..., float]:
     >>> float(search.best_score_)
     1.0
     """
-    if ratio is not None and not 0 < ratio <= 1:
-        raise ValueError(f"ratio must be above 0 and at most 1, got {ratio!r}")
+    check_ratio(ratio)
     return _ScoreSamplesScorer("f1_at_ratio_scorer", _f1_at_ratio, (("ratio", ratio),))
 
 

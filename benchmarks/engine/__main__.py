@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.engine import bare
-from benchmarks.reproduce.runner import RESULTS
+from benchmarks.reproduce.runner import RESULTS, made_by
 
 # name: rows, features, widths of the encoder, batch size, epochs
 CASES = {
@@ -223,10 +223,10 @@ def main() -> None:
         name, results = "engine", []
         for case in [arguments.case] if arguments.case else CASES:
             results += measure(case, arguments.pairs)
-    write(arguments.results / f"{name}.csv", results, arguments)
+    write(arguments.results / f"{name}.csv", results, made_by(parser, arguments))
 
 
-def write(path: Path, results: list[dict], arguments) -> None:
+def write(path: Path, results: list[dict], made: str) -> None:
     columns = [
         "case",
         "what",
@@ -248,10 +248,7 @@ def write(path: Path, results: list[dict], arguments) -> None:
         file.write(
             "# The engine beside a bare torch loop with fused Adam: seconds, medians of paired ratios.\n"
         )
-        file.write(f"# Made by: python -m benchmarks.engine --pairs {arguments.pairs} "
-                   f"--threads {arguments.threads}"
-                   + (" --deep-sad" if arguments.deep_sad else "")
-                   + (f" --memmap {arguments.memmap:g}" if arguments.memmap else "") + "\n")  # fmt: skip
+        file.write(f"# {made}\n")
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)

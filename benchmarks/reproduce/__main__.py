@@ -13,7 +13,7 @@ from benchmarks.reproduce.dagmm.problems import Problem
 from benchmarks.reproduce.dagmm.settings import DATASETS as DAGMM_SETS
 from benchmarks.reproduce.deep_sad import jobs as deep_sad
 from benchmarks.reproduce.deep_sad.methods import METHODS
-from benchmarks.reproduce.runner import RESULTS, run_jobs
+from benchmarks.reproduce.runner import RESULTS, made_by, run_jobs
 from benchmarks.reproduce.uainets import jobs as uainets
 from benchmarks.reproduce.uainets.methods import METHODS as AUDITORS
 from benchmarks.reproduce.vae_flows import jobs as vae_flows
@@ -41,12 +41,12 @@ def main() -> None:
         "--max-iter", type=int, help="fewer epochs than the paper's, to try it out"
     )
     command.add_argument("--results", default=RESULTS, help="folder of the CSV files")
-    command.set_defaults(run=tables)
+    command.set_defaults(run=tables, command=command)
     command = papers.add_parser("dagmm-jumps", help="why DAGMM's F1 on KDDCUP jumps")
     command.add_argument("--runs", type=int, default=2, help="seeds 0 to RUNS - 1 (default: 2)")
     command.add_argument("--jobs", type=int, default=1, help="processes at a time (default: 1)")
     command.add_argument("--results", default=RESULTS, help="folder of the CSV files")
-    command.set_defaults(run=jumps)
+    command.set_defaults(run=jumps, command=command)
     command = papers.add_parser("deep-sad", help="tables 3 to 6 and figure 5 of Deep SAD")
     command.add_argument(
         "--tables", nargs="+", choices=deep_sad.TABLES, default=list(deep_sad.TABLES)
@@ -67,7 +67,7 @@ def main() -> None:
         "--max-iter", type=int, help="fewer epochs than the paper's, to try it out"
     )
     command.add_argument("--results", default=RESULTS, help="folder of the CSV files")
-    command.set_defaults(run=deep_sad_tables)
+    command.set_defaults(run=deep_sad_tables, command=command)
     command = papers.add_parser("uainets", help="table 1 and figures 3, 4 and 7 of UaiNets")
     command.add_argument("--parts", nargs="+", choices=uainets.PARTS, default=list(uainets.PARTS))
     command.add_argument(
@@ -81,7 +81,7 @@ def main() -> None:
     )
     command.add_argument("--jobs", type=int, default=1, help="processes at a time (default: 1)")
     command.add_argument("--results", default=RESULTS, help="folder of the CSV files")
-    command.set_defaults(run=audits)
+    command.set_defaults(run=audits, command=command)
     command = papers.add_parser("anodm", help="tables 1 and 2 and figures 2, 4 and 5 of AnoDM")
     command.add_argument("--parts", nargs="+", choices=anodm.PARTS, default=list(anodm.PARTS))
     command.add_argument(
@@ -96,7 +96,7 @@ def main() -> None:
     command.add_argument("--max-iter", type=int, help="epochs (default: the paper's)")
     command.add_argument("--train-rows", type=int, help="training rows at most (default: all)")
     command.add_argument("--results", default=RESULTS, help="folder of the CSV files")
-    command.set_defaults(run=one_class_out)
+    command.set_defaults(run=one_class_out, command=command)
     command = papers.add_parser("vae-flows", help="table 1 and the ring of the VAE with flows")
     command.add_argument(
         "--parts", nargs="+", choices=vae_flows.PARTS, default=list(vae_flows.PARTS)
@@ -112,9 +112,9 @@ def main() -> None:
     command.add_argument("--jobs", type=int, default=1, help="processes at a time (default: 1)")
     command.add_argument("--max-iter", type=int, help="fewer epochs, to try it out")
     command.add_argument("--results", default=RESULTS, help="folder of the CSV files")
-    command.set_defaults(run=flows)
+    command.set_defaults(run=flows, command=command)
     arguments = parser.parse_args()
-    arguments.run(parser, arguments)
+    arguments.run(arguments.command, arguments)
 
 
 def refuse_trials(parser, arguments) -> None:
@@ -129,7 +129,8 @@ def tables(parser, arguments) -> None:
     narrower = {"parts": dagmm.PARTS, "datasets": DAGMM_SETS, "methods": dagmm.METHOD_NAMES}
     if arguments.all and any(len(getattr(arguments, k)) < len(v) for k, v in narrower.items()):
         parser.error("--all is everything: leave out --parts, --datasets and --methods")
-    files = dagmm.result_files(arguments.results)
+    made = made_by(parser, arguments)
+    files = dagmm.result_files(arguments.results, made, arguments.datasets, arguments.max_iter)
     staged = dagmm.stages(
         arguments.parts, arguments.datasets, arguments.methods, arguments.runs, arguments.max_iter
     )
@@ -138,9 +139,10 @@ def tables(parser, arguments) -> None:
     if {"table2", "table5"} <= set(arguments.parts):
         dagmm.share_runs(files)
     if "table4" in arguments.parts:
-        who_finds.write_table(Problem("KDDCUP", 0, max_iter=arguments.max_iter), arguments.results)
+        problem = Problem("KDDCUP", 0, max_iter=arguments.max_iter)
+        who_finds.write_table(problem, arguments.results, made)
     if "spaces" in arguments.parts:
-        spaces.write_table(arguments.datasets, arguments.results, arguments.max_iter)
+        spaces.write_table(arguments.datasets, arguments.results, made, arguments.max_iter)
     if "figures" in arguments.parts:
         dagmm_figures.draw(arguments.results, arguments.max_iter)
 
@@ -157,7 +159,8 @@ def deep_sad_tables(parser, arguments) -> None:
         arguments.methods,
         **shorter,
     )
-    run_jobs(listed, deep_sad.result_files(arguments.results), arguments.jobs)
+    files = deep_sad.result_files(arguments.results, made_by(parser, arguments))
+    run_jobs(listed, files, arguments.jobs)
 
 
 def audits(parser, arguments) -> None:
@@ -170,7 +173,8 @@ def audits(parser, arguments) -> None:
         arguments.k,
         arguments.budget,
     )
-    run_jobs(listed, uainets.result_files(arguments.results), arguments.jobs)
+    files = uainets.result_files(arguments.results, made_by(parser, arguments))
+    run_jobs(listed, files, arguments.jobs)
 
 
 def one_class_out(parser, arguments) -> None:
@@ -184,7 +188,7 @@ def one_class_out(parser, arguments) -> None:
         arguments.max_iter,
         arguments.train_rows,
     )
-    files = anodm.result_files(arguments.results)
+    files = anodm.result_files(arguments.results, made_by(parser, arguments))
     run_jobs(listed, files, arguments.jobs)
     write_choices(files["anodm_tables"], files["anodm_choice"])
 
@@ -198,12 +202,15 @@ def flows(parser, arguments) -> None:
         arguments.runs,
         arguments.max_iter,
     )
-    run_jobs(listed, vae_flows.result_files(arguments.results), arguments.jobs)
+    made = made_by(parser, arguments)
+    files = vae_flows.result_files(arguments.results, made, arguments.max_iter)
+    run_jobs(listed, files, arguments.jobs)
 
 
 def jumps(parser, arguments) -> None:
     """The study of the jumps."""
-    files = {"dagmm_jumps": dagmm_jumps.result_file(arguments.results)}
+    made = made_by(parser, arguments)
+    files = {"dagmm_jumps": dagmm_jumps.result_file(arguments.results, made)}
     run_jobs(dagmm_jumps.jobs(arguments.runs), files, arguments.jobs)
 
 

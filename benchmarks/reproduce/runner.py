@@ -2,7 +2,9 @@
 
 import csv
 import os
+import shlex
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -10,9 +12,13 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-__all__ = ["RESULTS", "Job", "ResultFile", "run_jobs"]
+from anomaly_estimators import __version__
+
+__all__ = ["RESULTS", "Job", "ResultFile", "made_by", "run_jobs"]
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
+# Options that have no part in what the files hold.
+_ASIDE = ("results", "jobs")
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,8 @@ class ResultFile:
     name : str
     columns : sequence of str
     comments : sequence of str
-        Written when the file is new.
+        Those that the file does not hold yet are written before the next rows: what is added to a file
+        with other options is told apart.
     folder : path-like
     """
 
@@ -68,10 +75,11 @@ class ResultFile:
     def append(self, rows: Iterable[Mapping]) -> None:
         """Add rows, each one whole on the disk before the call returns."""
         new = not self.path.exists()
+        there = set() if new else set(self.path.read_text(encoding="utf-8").splitlines())
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8", newline="") as file:
-            if new:
-                file.writelines(f"# {comment}\n" for comment in self.comments)
+            heads = [f"# {comment}" for comment in self.comments]
+            file.writelines(f"{head}\n" for head in heads if head not in there)
             writer = csv.DictWriter(file, self.columns, lineterminator="\n")
             if new:
                 writer.writeheader()
@@ -88,6 +96,38 @@ class ResultFile:
             if all(row.get(column) == value for column, value in wanted.items())
         }
         return found.issuperset(job.methods)
+
+
+def made_by(parser: ArgumentParser, arguments: Namespace) -> str:
+    """Say by which command a file is made: all that was asked for, as it can be asked for again.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        That of the command, with an option for everything.
+    arguments : Namespace
+        What it made of the command line.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> parser = ArgumentParser(prog="python -m benchmarks.try")
+    >>> _ = parser.add_argument("--max-iter", type=int), parser.add_argument("--all", action="store_true")
+    >>> made_by(parser, parser.parse_args(["--all", "--max-iter", "200"]))
+    'Made by: python -m benchmarks.try --max-iter 200 --all (version ...).'
+    """
+    words = parser.prog.split()
+    for option in parser._actions:
+        value = getattr(arguments, option.dest, option.default)
+        if value == option.default or option.dest in _ASIDE:
+            continue
+        words.append(option.option_strings[0])
+        if value is not True:
+            words += map(str, value if isinstance(value, list | tuple) else [value])
+    return f"Made by: {shlex.join(words)} (version {__version__})."
 
 
 def run_jobs(jobs: Sequence[Job], files: Mapping[str, ResultFile], n_jobs: int) -> None:

@@ -95,8 +95,8 @@ def test_rounding_to_no_anomaly_warns():
     [
         ([1, -1, 0, 1], {}, "unlabelled"),
         ([1, 0, 0, 0], {}, r"np.where\(y == 1, -1, 1\)"),
-        (["a", "b", "a", "a"], {}, "labels must be numbers"),
-        ([1.0, np.nan, 1.0, -1.0], {}, "labels must be numbers"),
+        (["a", "b", "a", "a"], {}, "y must hold numbers"),
+        ([1.0, np.nan, 1.0, -1.0], {}, "y must hold numbers"),
         ([1, 1, 1], {}, "inconsistent numbers of samples"),
         ([1, 1, 1, -1], {"train_size": 1.5}, "train_size must be a share between 0 and 1"),
         ([1, 1, 1, -1], {"train_size": 1.0}, "no row to test on"),

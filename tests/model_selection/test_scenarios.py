@@ -381,8 +381,12 @@ def test_split_reads_labels_by_sign_and_keeps_containers():
     [
         ([1, -1, 0, 1] * 5, {}, r"leave unlabelled rows \(0\) out"),
         ([1, 0, 0, 1] * 5, {}, r"np.where\(y == 1, -1, 1\)"),
-        ([1] * 20, {}, r"normal rows \(\+1\) and anomalies \(-1\).*signs \[1\]"),
-        (["a", "b"] * 10, {}, "labels must be numbers"),
+        (
+            [1] * 20,
+            {},
+            r"normal rows \(\+1\) and anomalies \(-1\).*above 0 as known normal, 0 rows of 0",
+        ),
+        (["a", "b"] * 10, {}, "y must hold numbers"),
         ([1, -1] * 10, {"train_size": 1.0}, "train_size must be a share above 0 and below 1"),
         ([1, -1] * 10, {"train_size": "60%"}, "train_size must be a share"),
         ([1, -1] * 10, {"labelled_ratio": -1}, "labelled_ratio must be a share"),

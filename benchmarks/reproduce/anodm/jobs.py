@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from anomaly_estimators import __version__
 from benchmarks.reproduce.anodm.measures import measure
 from benchmarks.reproduce.anodm.methods import EPOCHS
 from benchmarks.reproduce.anodm.problems import is_there
@@ -84,7 +83,7 @@ def jobs(
     return listed
 
 
-def result_files(folder) -> dict[str, ResultFile]:
+def result_files(folder, made: str) -> dict[str, ResultFile]:
     """Return the files, with their headings."""
     columns = ["dataset", "class", "encoder", "beta", "epochs", "train_rows", "method", "seed"]
     columns += ["roc_auc", "paper_roc_auc", "alpha", "seconds", "curve"]
@@ -103,12 +102,11 @@ def result_files(folder) -> dict[str, ResultFile]:
         "figure2": "figure 2: other values of beta",
         "figure5": "figure 5: other encoders of heartbeats",
     }
-    made = "Made by: python -m benchmarks.reproduce anodm --parts {} (version {})."
     files = {
         f"anodm_{part}": ResultFile(
             f"anodm_{part}",
             columns,
-            [f"AnoDM (2019), {title}.", *comments, made.format(part, __version__)],
+            [f"AnoDM (2019), {title}.", *comments, made],
             folder,
         )
         for part, title in titles.items()
@@ -121,7 +119,7 @@ def result_files(folder) -> dict[str, ResultFile]:
             "AnoDM (2019), tables 1 and 2, with the alpha and beta that are best on average over the other "
             "classes of the same set: no label of the class that is scored has a part in it.",
             "best_roc_auc: with the best ones by the labels of the class itself, as in the paper.",
-            made.format("tables", __version__),
+            made,
         ],
         folder,
     )

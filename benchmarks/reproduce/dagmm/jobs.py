@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from anomaly_estimators import __version__
-from benchmarks.reproduce.dagmm.methods import METHODS
+from benchmarks.reproduce.dagmm.methods import METHODS, network
 from benchmarks.reproduce.dagmm.outcomes import MEASURES, rows
 from benchmarks.reproduce.dagmm.problems import Problem
 from benchmarks.reproduce.dagmm.published import TABLE_2, TABLE_3, TABLE_5
@@ -123,8 +122,10 @@ def share_runs(files: dict[str, ResultFile]) -> None:
         table_5.append(copies)
 
 
-def result_files(folder) -> dict[str, ResultFile]:
-    """Return the files of the tables, with their headings."""
+def result_files(
+    folder, made: str, datasets: Sequence[str] = tuple(DATASETS), max_iter: int | None = None
+) -> dict[str, ResultFile]:
+    """Return the files of the tables, with their headings: what was run, and by which command."""
     common = {k: v for k, v in {**COMMON, **MIXTURE}.items() if k != "device"}
     networks = ", ".join(f"{name}={value!r}" for name, value in common.items())
     described = {
@@ -135,8 +136,9 @@ def result_files(folder) -> dict[str, ResultFile]:
                 "Half of the rows for training, of which the normal ones are used; the other half for "
                 "testing; threshold at the known share of anomalies.",
                 *(
-                    f"{name}: {setting.network}, n_components={setting.n_components}, nu={setting.nu}."
-                    for name, setting in DATASETS.items()
+                    f"{name}: {network(Problem(name, 0, max_iter=max_iter))}, "
+                    f"n_components={DATASETS[name].n_components}, nu={DATASETS[name].nu}."
+                    for name in datasets
                 ),
                 "OC-SVM: the paper's nu, gamma 1 / n_features, by its own threshold as in the paper, and "
                 "by the known share; exact, on 20,000 of the rows where there are more. All rows: exact, "
@@ -159,7 +161,8 @@ def result_files(folder) -> dict[str, ResultFile]:
         "table5": (
             ["base"],
             [
-                "Zong et al. (2018), table 5: KDDCUP with lambda1 = 0.1 base and lambda2 = 0.005 base.",
+                f"Zong et al. (2018), table 5: KDDCUP with lambda1 = {MIXTURE['lambda1']} base and "
+                f"lambda2 = {MIXTURE['lambda2']} base.",
                 "The runs of base 1 are those of table 2.",
             ],
         ),
@@ -167,7 +170,6 @@ def result_files(folder) -> dict[str, ResultFile]:
     files = {}
     for table, (keys, comments) in described.items():
         columns = [*keys, "method", *_COLUMNS]
-        made = f"Made by: python -m benchmarks.reproduce dagmm --tables {table} (version {__version__})."
         comments = [*comments, f"All networks: {networks}.", made]
         files[f"dagmm_{table}"] = ResultFile(f"dagmm_{table}", columns, comments, folder)
     return files

@@ -34,10 +34,15 @@ class Untrained(DAGMM):
         return []
 
 
+def network(problem: Problem) -> dict:
+    """The autoencoder of a data set, and how long it is trained."""
+    shorter = {} if problem.max_iter is None else {"max_iter": problem.max_iter}
+    return {**problem.setting.network, **shorter}
+
+
 def settings(problem: Problem) -> dict:
     """What all networks with an autoencoder are given."""
-    shorter = {} if problem.max_iter is None else {"max_iter": problem.max_iter}
-    return {**COMMON, **problem.setting.network, **shorter, "random_state": problem.seed}
+    return {**COMMON, **network(problem), "random_state": problem.seed}
 
 
 def autoencoder(problem: Problem) -> Autoencoder:

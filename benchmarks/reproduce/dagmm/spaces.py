@@ -1,6 +1,5 @@
 """What the methods make of the normal rows: how well they rebuild them, and what eq 7 thinks of it."""
 
-from anomaly_estimators import __version__
 from benchmarks.reproduce.dagmm.jobs import ONLY_ON
 from benchmarks.reproduce.dagmm.outcomes import outcome
 from benchmarks.reproduce.dagmm.problems import Problem
@@ -26,7 +25,7 @@ def describe(problem: Problem, method: str) -> dict[str, str]:
     return {name: f"{value:.5g}" for name, value in row.items()}
 
 
-def write_table(datasets, folder, max_iter: int | None = None) -> None:
+def write_table(datasets, folder, made: str, max_iter: int | None = None) -> None:
     """Write the result file, anew."""
     columns = [
         "dataset",
@@ -39,9 +38,10 @@ def write_table(datasets, folder, max_iter: int | None = None) -> None:
     ]
     comments = [
         "The space of z that the methods of table 2 learn: variances over normal test rows (of the code, "
-        "the smallest), what the third term of eq 7 with lambda2 = 0.005 is for one component that has "
+        f"the smallest), what the third term of eq 7 with lambda2 = {MIXTURE['lambda2']} is for one "
+        "component that has "
         "all of them, and the mean squared reconstruction errors. One run.",
-        f"Made by: python -m benchmarks.reproduce dagmm --parts spaces (version {__version__}).",
+        made,
     ]
     file = ResultFile("dagmm_spaces", columns, comments, folder)
     rows = [

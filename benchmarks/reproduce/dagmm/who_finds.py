@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from anomaly_estimators import __version__
 from benchmarks.reproduce.dagmm.outcomes import outcome
 from benchmarks.reproduce.dagmm.problems import Problem
 from benchmarks.reproduce.dagmm.published import TABLE_4
@@ -40,7 +39,7 @@ def found_by(problem: Problem) -> dict[str, np.ndarray]:
     }
 
 
-def write_table(problem: Problem, folder) -> None:
+def write_table(problem: Problem, folder, made: str) -> None:
     """Write the result file, anew."""
     groups = found_by(problem)
     n_found, n_published = sum(map(np.sum, groups.values())), sum(TABLE_4.values())
@@ -49,7 +48,7 @@ def write_table(problem: Problem, folder) -> None:
         ["dataset", "seed", "found_by", "anomalies", "share", "paper_share"],
         [
             "Zong et al. (2018), table 4: who finds which anomalies, one run; shares of all anomalies.",
-            f"Made by: python -m benchmarks.reproduce dagmm --parts table4 (version {__version__}).",
+            made,
         ],
         folder,
     )

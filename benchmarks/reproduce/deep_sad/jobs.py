@@ -8,7 +8,6 @@ from pathlib import Path
 
 import joblib
 
-from anomaly_estimators import __version__
 from anomaly_estimators.model_selection import ScenarioSetup, iter_setups
 from benchmarks.reproduce.deep_sad.methods import (
     SEMI_SUPERVISED,
@@ -199,9 +198,8 @@ def _job(table, key, seed, function, arguments, max_iter) -> Job:
     )
 
 
-def result_files(folder) -> dict[str, ResultFile]:
+def result_files(folder, made: str) -> dict[str, ResultFile]:
     """Return the files of the tables, with their headings."""
-    made = "Made by: python -m benchmarks.reproduce deep-sad --tables {} (version {})."
     search = (
         "As in the paper, the kernel methods' parameters are those with the best AUC on a tenth of the "
         "test rows, an advantage that no other method has. They are compared after training on at "
@@ -246,8 +244,6 @@ def result_files(folder) -> dict[str, ResultFile]:
         ),
     }
     return {
-        f"deep_sad_{table}": ResultFile(
-            f"deep_sad_{table}", columns, [*comments, made.format(table, __version__)], folder
-        )
+        f"deep_sad_{table}": ResultFile(f"deep_sad_{table}", columns, [*comments, made], folder)
         for table, (columns, comments) in described.items()
     }

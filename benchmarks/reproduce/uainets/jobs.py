@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from anomaly_estimators import __version__
 from benchmarks.reproduce.runner import Job, ResultFile
 from benchmarks.reproduce.uainets.audits import (
     audit,
@@ -124,9 +123,8 @@ def _job(table: str, key: dict, method: str, seed: int, function, arguments: dic
     )
 
 
-def result_files(folder) -> dict[str, ResultFile]:
+def result_files(folder, made: str) -> dict[str, ResultFile]:
     """Return the files, with their headings."""
-    made = "Made by: python -m benchmarks.reproduce uainets --parts {} (version {})."
     paper = "UaiNets (Pimentel et al. 2018), {}."
     rounds = (
         "k: rows in a round; the paper's are 10, or 3 below 100 anomalies. With more, as the large sets "
@@ -186,7 +184,7 @@ def result_files(folder) -> dict[str, ResultFile]:
             f"uainets_{part}",
             columns,
             [paper.format(title), *comments, *([curve] if "curve" in columns else []),
-             made.format(part, __version__)],
+             made],
             folder,
         )
         for part, (columns, title, comments) in described.items()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from anomaly_estimators import __version__
 from anomaly_estimators.metrics import f1_at_ratio
 from benchmarks.reproduce.runner import Job, ResultFile
 from benchmarks.reproduce.vae_flows.methods import (
@@ -34,12 +33,15 @@ _N_TRAIN, _N_TEST, _N_UNIFORM = 4_000, 500, 250
 _CEILING = "true density"
 
 
-def _detector(seed: int, max_iter: int | None, *parameters: dict) -> Ranked:
-    """Build a model by its parameters, of which the later ones count, with other epochs if asked for."""
-    merged = {name: value for part in parameters for name, value in part.items()}
-    if max_iter is not None:
-        merged["max_iter"] = max_iter
-    return Ranked(**merged, random_state=seed)
+def _parameters(max_iter: int | None, *parts: dict) -> dict:
+    """Parameters of a model, of which the later ones count, with other epochs if asked for."""
+    merged = {name: value for part in parts for name, value in part.items()}
+    return merged if max_iter is None else {**merged, "max_iter": max_iter}
+
+
+def _detector(seed: int, max_iter: int | None, *parts: dict) -> Ranked:
+    """Build a model by its parameters."""
+    return Ranked(**_parameters(max_iter, *parts), random_state=seed)
 
 
 def run_kddcup(setting: str, method: str, seed: int, max_iter: int | None) -> list[dict]:
@@ -150,11 +152,10 @@ def _job(part: str, key: dict, method: str, seed: int, function, arguments: dict
     )
 
 
-def result_files(folder) -> dict[str, ResultFile]:
-    """Return the files, with their headings."""
-    made = "Made by: python -m benchmarks.reproduce vae-flows --parts {} (version {})."
+def result_files(folder, made: str, max_iter: int | None = None) -> dict[str, ResultFile]:
+    """Return the files, with their headings: what was run, and by which command."""
     paper = "Shah & Sharpe (2020), {}."
-    network = ", ".join(f"{name}={value!r}" for name, value in RING.items())
+    network = ", ".join(f"{name}={value!r}" for name, value in _parameters(max_iter, RING).items())
     ring = [
         f"{_N_TRAIN} points to train on, {_N_TEST} others to measure by, in nats a point. "
         f"log_likelihood: the bound of {RING['n_draws']} importance weighted draws; bound: the ELBO; gap: "
@@ -183,7 +184,7 @@ def result_files(folder) -> dict[str, ResultFile]:
             [
                 paper.format("table 1: KDDCUP, whose attacks are the normal class"),
                 *protocol,
-                f"The models: {SETTINGS[PUBLISHED]}.",
+                f"The models: {_parameters(max_iter, SETTINGS[PUBLISHED])}.",
             ],
         ),
         "settings": (
@@ -192,7 +193,7 @@ def result_files(folder) -> dict[str, ResultFile]:
                 paper.format("the experiment of table 1 in other settings"),
                 *protocol,
                 *(
-                    f"{name}: {parameters}."
+                    f"{name}: {_parameters(max_iter, parameters)}."
                     for name, parameters in SETTINGS.items()
                     if name != PUBLISHED
                 ),
@@ -218,8 +219,6 @@ def result_files(folder) -> dict[str, ResultFile]:
         ),
     }
     return {
-        f"vae_flows_{part}": ResultFile(
-            f"vae_flows_{part}", columns, [*comments, made.format(part, __version__)], folder
-        )
+        f"vae_flows_{part}": ResultFile(f"vae_flows_{part}", columns, [*comments, made], folder)
         for part, (columns, comments) in described.items()
     }
