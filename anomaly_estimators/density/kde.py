@@ -47,14 +47,18 @@ _GRID = 2.0 ** np.array([0.5, 1, 1.5, 2, 2.5])
 # Distances that are held at a time: as many as a processor's cache holds.
 _PIECE_VALUES = 2**16
 
+# In bandwidths: a row this near to a training row is taken for it. Wider than the rounding of float32
+# and of steps before this one, and so narrow that new rows lie there by rare chance.
+_SAME = 1e-5
+
 
 class KDE(OutlierDetector):
     """Kernel density estimation: rows where the training rows are sparse are anomalies.
 
     The score is the logarithm of the density that a kernel around every training row adds up to
-    [1]_, as :class:`~sklearn.neighbors.KernelDensity` estimates it. The width of the kernel, the
-    one parameter that matters, is chosen by the likelihood of held-out rows, as in the
-    experiments of [2]_ (appendix E).
+    [1]_, as :class:`~sklearn.neighbors.KernelDensity` estimates it; that around all others where
+    the row is a training row itself. The width of the kernel, the one parameter that matters, is
+    chosen by the likelihood of held-out rows, as in the experiments of [2]_ (appendix E).
 
     Parameters
     ----------
@@ -90,6 +94,11 @@ default="gaussian"
     scaler : {"standard", "minmax", "robust"} or None, default="standard"
         Scaling of the features, without which one bandwidth does not suit features of different
         units. For other transformers, see :class:`~sklearn.pipeline.Pipeline`, with ``None`` here.
+    contamination : float or "auto", default=0.1
+        Share of the training rows, in (0, 0.5], that ``predict`` flags. As each is scored by the
+        others, about this share of new rows of the same kind is flagged too. "auto" flags the rows
+        whose score lies below the lower quartile by more than 1.5 interquartile ranges. It sets the
+        threshold ``offset_`` and has no part in the scores.
     random_state : int, RandomState instance or None, default=None
         Seed of the folds and of the rows that are drawn.
 
@@ -120,6 +129,12 @@ default="gaussian"
     likelihood is highest where the density follows every group of training rows, and among
     training rows that are not all normal, some groups are of anomalies. On clean rows the wider
     kernel costs little.
+
+    A training row has a kernel of its own, which no new row has: with it, in many features, every
+    training row would lie above every new one, and a threshold between training rows would tell
+    nothing. So a row within 1e-5 bandwidths of a training row is scored as if that one
+    had been left out. New rows that are copies of training rows are scored so too, for a score is a
+    function of the model and the row; where there are several copies, one of them is left out.
 
     The density is that of the unscaled rows, so that the mean score of held-out rows also compares
     scalers.
@@ -240,21 +255,49 @@ default="gaussian"
 
     def _check_scores(self, scores: np.ndarray, X: np.ndarray) -> None:
         # Two rows are always as far from each other.
-        if len(scores) > 2 and scores.max() == scores.min() and (X[:1000] != X[0]).any():
-            warnings.warn(
+        if len(scores) <= 2 or not (X[:1000] != X[0]).any():
+            return
+        lowest = int((scores == scores.min()).sum())
+        most = 0.25 if self.contamination == "auto" else self.contamination
+        if lowest == len(scores):
+            what = (
                 f"All training rows have the same score: with bandwidth_={self.bandwidth_:g} each has "
-                "only itself near it, or all of them. Other rows may still be ranked, but there is no "
-                "threshold to be found: take another bandwidth, a scaler or fewer features.",
-                ConvergenceWarning,
-                stacklevel=6,
+                "no other near it, or all of them. Other rows may still be ranked, but there is no "
+                "threshold to be found: take another bandwidth, a scaler or fewer features."
             )
+        elif scores.min() == np.finfo(scores.dtype).min and lowest > most * len(scores):
+            what = (
+                f"{lowest} of {len(scores)} training rows have no other within reach of the "
+                f"{self.kernel} kernel with bandwidth_={self.bandwidth_:g}, and all these share the "
+                f"lowest score: more than contamination={self.contamination!r} may flag, so no row is "
+                'flagged at all. Take a larger bandwidth, or kernel="gaussian".'
+            )
+        else:
+            return
+        warnings.warn(what, ConvergenceWarning, stacklevel=6)
 
     def _log_density(self, X: np.ndarray) -> np.ndarray:
-        if self._tree is not None:
-            log_density = self._tree.score_samples(X)
-        else:
-            log_density = mean_log_density(X, self.rows_, [self.bandwidth_], self.kernel)[0]
+        log_density = self._sum_all(X) if self._tree is None else self._sum_by_tree(X)
         return log_density + log_volume_factor(self.scaler_)
+
+    def _sum_all(self, X: np.ndarray) -> np.ndarray:
+        bandwidths = [self.bandwidth_]
+        return mean_log_density(X, self.rows_, bandwidths, self.kernel, leave_out=True)[0]
+
+    def _sum_by_tree(self, X: np.ndarray) -> np.ndarray:
+        # scikit-learn's trees take no infinite numbers.
+        X = np.nan_to_num(X)
+        log_density = self._tree.score_samples(X)
+        distance = self._tree.tree_.query(X)[0][:, 0] / self.bandwidth_
+        n_rows, n_features = self.rows_.shape
+        height = _log_height(self.kernel, n_features, self.bandwidth_, n_rows)
+        own = np.flatnonzero(distance < _SAME)
+        share = np.exp(_LOG_KERNELS[self.kernel](distance[own] ** 2) + height - log_density[own])
+        log_density[own] += np.log1p(-share) + np.log(n_rows / (n_rows - 1))
+        # Where most of a sum is taken away, what is left has lost its digits.
+        lost = own[~(share < 0.5)]
+        log_density[lost] = self._sum_all(X[lost])
+        return log_density
 
     def _draw(self, n_samples: int, random_state: np.random.RandomState):
         """Tell which training rows to keep, in their order."""
@@ -338,7 +381,12 @@ default="gaussian"
 
 
 def mean_log_density(
-    X: np.ndarray, rows: np.ndarray, bandwidths: np.ndarray, kernel: str
+    X: np.ndarray,
+    rows: np.ndarray,
+    bandwidths: np.ndarray,
+    kernel: str,
+    *,
+    leave_out: bool = False,
 ) -> np.ndarray:
     """Logarithm of the kernel density estimate, for several bandwidths at once.
 
@@ -351,6 +399,9 @@ def mean_log_density(
     bandwidths : array-like of shape (n_bandwidths,)
     kernel : str
         As in :class:`KDE`.
+    leave_out : bool, default=False
+        Whether the density where one of the rows lies is that of the others. Of several that lie
+        there, one is left out.
 
     Returns
     -------
@@ -362,19 +413,25 @@ def mean_log_density(
     >>> rows = np.array([[0.0], [2.0]])
     >>> np.exp(mean_log_density(np.array([[0.0], [1.5]]), rows, [1.0, 2.0], "tophat")).tolist()
     [[0.25, 0.25], [0.125, 0.25]]
+    >>> np.exp(mean_log_density(rows, rows, [4.0], "tophat", leave_out=True)).tolist()
+    [[0.125, 0.125]]
     """
-    n_features = rows.shape[1]
-    sums = np.empty((len(bandwidths), len(X)))
-    step = max(1, _PIECE_VALUES // len(rows))
+    n_rows, n_features = rows.shape
+    log_density = np.empty((len(bandwidths), len(X)))
+    step = max(1, _PIECE_VALUES // n_rows)
     for start in range(0, len(X), step):
+        piece = slice(start, start + step)
         # By differences: the expansion of the square cancels far from the origin.
-        squared = cdist(X[start : start + step], rows, "sqeuclidean")
-        for total, bandwidth in zip(sums, bandwidths, strict=True):
+        squared = cdist(X[piece], rows, "sqeuclidean")
+        for out, bandwidth in zip(log_density, bandwidths, strict=True):
             with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-                total[start : start + step] = _log_sum(_LOG_KERNELS[kernel](squared / bandwidth**2))
-    log_widths = np.log(np.asarray(bandwidths, dtype=np.float64))
-    constants = _log_constant(kernel, n_features) - n_features * log_widths - np.log(len(rows))
-    return sums + constants[:, None]
+                scaled = squared / bandwidth**2
+                height = _log_height(kernel, n_features, bandwidth, n_rows)
+                if leave_out:
+                    without = _log_height(kernel, n_features, bandwidth, n_rows - 1)
+                    height = np.where(_put_own_out_of_reach(scaled), without, height)
+                out[piece] = _log_sum(_LOG_KERNELS[kernel](scaled)) + height
+    return log_density
 
 
 def held_out_log_likelihoods(
@@ -446,6 +503,19 @@ def _log_constant(kernel: str, n_features: int) -> float:
     """Logarithm of the factor that makes a kernel with a bandwidth of 1 a density."""
     log_sphere = np.log(2) + n_features / 2 * np.log(np.pi) - gammaln(n_features / 2)
     return float(-log_sphere - _LOG_RADIAL_INTEGRALS[kernel](n_features))
+
+
+def _log_height(kernel: str, n_features: int, bandwidth: float, n_rows: int) -> float:
+    """Logarithm of what each of the rows adds to the density where it lies."""
+    return _log_constant(kernel, n_features) - n_features * np.log(bandwidth) - np.log(n_rows)
+
+
+def _put_own_out_of_reach(squared: np.ndarray) -> np.ndarray:
+    """Make the smallest of each row's squared distances infinite where it is none, and tell where."""
+    nearest = squared.argmin(axis=1)
+    own = squared.min(axis=1) < _SAME**2
+    squared[own, nearest[own]] = np.inf
+    return own
 
 
 def _unit_spread(kernel: str, n_features: int) -> float:

@@ -121,12 +121,11 @@ def test_density_is_that_of_scikit_learn(kernel, d, params):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             detector = KDE(kernel=kernel, bandwidth=bandwidth, scaler=None, **params).fit(X)
-        for rows in (X, new):
-            expected = reference.score_samples(rows)
-            found = detector.score_samples(rows)
-            reached = np.isfinite(expected)
-            np.testing.assert_allclose(found[reached], expected[reached], rtol=1e-9, atol=1e-9)
-            assert (found[~reached] == np.finfo(np.float64).min).all()
+        expected = reference.score_samples(new)
+        found = detector.score_samples(new)
+        reached = np.isfinite(expected)
+        np.testing.assert_allclose(found[reached], expected[reached], rtol=1e-9, atol=1e-9)
+        assert (found[~reached] == np.finfo(np.float64).min).all()
     assert reached.all()
 
 
@@ -230,6 +229,128 @@ def test_far_rows_are_still_ranked(X):
     assert np.isfinite(scores).all() and (np.diff(scores) < 0).all()
     beyond = detector.score_samples(np.array([[1e200, 1e200, 1e200], [-1e308, 1e308, 0.0]]))
     assert (beyond == np.finfo(np.float64).min).all()
+
+
+@pytest.mark.parametrize("algorithm", ["brute", "kd_tree"])
+def test_rows_beyond_all_numbers_have_the_lowest_score(X, algorithm):
+    detector = KDE(bandwidth=1.0, algorithm=algorithm).fit(1e-3 * X)
+    far = np.array([[1e308, 0.0, 0.0], [0.0, -1e308, 1e308]])
+    assert (detector.score_samples(far) == np.finfo(np.float64).min).all()
+    assert (detector.predict(far) == -1).all()
+
+
+# A training row is scored by the others
+
+
+def left_out(X, scaler, kernel, bandwidth):
+    """Log density of each row by the others, by scikit-learn."""
+    scaler = StandardScaler().fit(X) if scaler else None
+    rows = scaler.transform(X) if scaler else X
+    volume = -np.log(scaler.scale_).sum() if scaler else 0.0
+    logs = [
+        KernelDensity(kernel=kernel, bandwidth=bandwidth)
+        .fit(np.delete(rows, i, axis=0))
+        .score_samples(rows[i : i + 1])[0]
+        for i in range(len(rows))
+    ]
+    lowest = np.finfo(np.float64).min
+    return np.where(np.isneginf(logs), lowest, np.array(logs) + volume)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("scaler", ["standard", None])
+@pytest.mark.parametrize(
+    ("kernel", "params"),
+    [
+        (kernel, params)
+        for kernel in KERNELS
+        for params in ({}, {"algorithm": "ball_tree"}, {"rtol": 1e-12})
+        if kernel != "cosine" or not params
+    ],
+    ids=str,
+)
+def test_training_rows_are_scored_by_the_others(kernel, params, scaler):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 3))
+    # A copy, a row with no other near it, and one that is nearly the same as another.
+    X[1], X[2], X[3] = X[0], 30.0, X[4] + 1e-3
+    for bandwidth in (0.4, 2.0):
+        expected = left_out(X, scaler, kernel, bandwidth)
+        detector = KDE(kernel=kernel, bandwidth=bandwidth, scaler=scaler, **params).fit(X)
+        np.testing.assert_allclose(detector.score_samples(X), expected, rtol=1e-6, atol=1e-6)
+        assert detector.score(X[:3]) == pytest.approx(expected[:3].mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "exponential"])
+@pytest.mark.parametrize("bandwidth", [1e-9, 1e-3, 1.0])
+def test_training_rows_are_told_apart_however_narrow_the_kernel(X, kernel, bandwidth):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detector = KDE(kernel=kernel, bandwidth=bandwidth).fit(X)
+    # By their nearest neighbour, where the kernel is narrow: two may be each other's.
+    assert len(np.unique(detector.score_samples(X))) > len(X) / 2
+    assert (detector.predict(X) == -1).sum() in (14, 15)
+
+
+def test_two_rows_are_scored_by_each_other():
+    rows = np.array([[0.0, 1.0], [2.0, 4.0]])
+    for kernel in KERNELS:
+        detector = KDE(kernel=kernel, bandwidth=9.0, scaler=None).fit(rows)
+        expected = kde_module.mean_log_density(rows[:1], rows[1:], [9.0], kernel)[0, 0]
+        np.testing.assert_allclose(detector.score_samples(rows), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("params", [{}, {"algorithm": "kd_tree"}], ids=str)
+def test_training_rows_are_known_again_after_rounding(X, params):
+    detector = KDE(bandwidth=0.5, **params).fit(X)
+    scores = detector.score_samples(X)
+    for rows in (X.astype(np.float32), X * (1 + 1e-15)):
+        np.testing.assert_allclose(detector.score_samples(rows), scores, rtol=1e-3)
+    # Any other place is a new row, with the kernels of all.
+    moved = X + 1e-3 * X.std(axis=0)
+    expected = KernelDensity(bandwidth=0.5).fit(StandardScaler().fit_transform(X))
+    expected = expected.score_samples(StandardScaler().fit(X).transform(moved))
+    volume = np.log(X.std(axis=0)).sum()
+    np.testing.assert_allclose(detector.score_samples(moved) + volume, expected, rtol=1e-9)
+
+
+def test_rows_that_were_not_drawn_are_new_rows(X):
+    detector = KDE(max_samples=50, bandwidth=0.5, scaler=None, random_state=0).fit(X)
+    kept = np.isin(X[:, 0], detector.rows_[:, 0])
+    assert kept.sum() == 50
+    full = kde_module.mean_log_density(X, detector.rows_, [0.5], "gaussian")[0]
+    np.testing.assert_array_equal(detector.score_samples(X) == full, ~kept)
+
+
+def test_share_of_new_rows_that_is_flagged_is_that_of_the_training_rows():
+    # Each training row has a kernel of its own; a threshold that counts it in flags most new rows.
+    X, benign = load_breast_cancer(return_X_y=True)
+    X = X[benign == 1]
+    for contamination in (0.05, 0.1):
+        shares = []
+        for seed in range(5):
+            order = np.random.default_rng(seed).permutation(len(X))
+            train, fresh = X[order[:178]], X[order[178:]]
+            detector = KDE(contamination=contamination, random_state=0).fit(train)
+            assert (detector.predict(train) == -1).sum() == int(178 * contamination)
+            shares.append((detector.predict(fresh) == -1).mean())
+        assert contamination / 2 < np.mean(shares) < 2 * contamination
+
+
+@pytest.mark.parametrize("contamination", [0.1, "auto"])
+def test_rows_without_another_in_reach_are_pointed_out(X, contamination):
+    params = {"kernel": "epanechnikov", "contamination": contamination}
+    with pytest.warns(ConvergenceWarning, match="have no other within reach") as w:
+        detector = KDE(bandwidth=0.15, **params).fit(X)
+    assert w[0].filename == __file__
+    assert (detector.predict(X) == 1).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detector = KDE(bandwidth=0.8, **params).fit(X)
+    alone = detector.score_samples(X) == np.finfo(np.float64).min
+    assert 0 < alone.sum() <= 15
+    assert (detector.predict(X)[alone] == -1).all()
+    assert detector.predict(X.max(axis=0, keepdims=True) * 9).tolist() == [-1]
 
 
 # The same row, the same score
@@ -373,8 +494,8 @@ def test_bandwidths_that_reach_no_held_out_row(X):
 
 
 def test_isolated_rows_are_pointed_out(X):
-    with pytest.warns(ConvergenceWarning, match="bandwidth_=1e-09 each has only itself") as w:
-        KDE(bandwidth=1e-9).fit(X)
+    with pytest.warns(ConvergenceWarning, match="bandwidth_=1e-09 each has no other near") as w:
+        KDE(kernel="tophat", bandwidth=1e-9).fit(X)
     assert w[0].filename == __file__
 
 
