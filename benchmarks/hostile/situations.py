@@ -97,6 +97,11 @@ def threads(trial: Trial) -> Iterator[str]:
         if torch.get_default_dtype() != torch.float32:
             seen.add("torch's default dtype changed in another thread")
         time.sleep(0.0005)
+    for worker in workers:
+        worker.join()
+    if torch.get_default_dtype() != torch.float32:
+        seen.add("torch's default dtype is another after fits in threads")
+        torch.set_default_dtype(torch.float32)
     torch.random.set_rng_state(state[0])
     np.random.set_state(state[1])  # noqa: NPY002
     random.setstate(state[2])

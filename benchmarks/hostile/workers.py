@@ -62,7 +62,7 @@ class Worker:
             }
         self._left -= 1
         # A process whose state was changed is no place for other cases.
-        if self._left == 0 or "global state" in result["broken"] or "threads" in result["broken"]:
+        if self._left == 0 or "global state" in result["broken"]:
             self.stop()
         return result
 
@@ -101,8 +101,8 @@ def _serve(connection, seed: int, show: bool) -> None:
 
     torch.set_num_threads(1)
     load_everything()
-    connection.send("ready")
     # Neither end of the pipe outlives the other.
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        connection.send("ready")
         while True:
             connection.send(run(seed, connection.recv(), show))
