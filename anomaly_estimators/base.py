@@ -130,7 +130,6 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             if labels is not None:
                 self._check_labels(labels)
             self._fit_rows(X, labels)
-            self._settings = settings_of(self)
         return self
 
     def score_samples(self, X) -> np.ndarray:
@@ -285,6 +284,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         """Fit validated rows, and set the threshold."""
         self._fit(X, labels)
         self._calibrate(X)
+        self._settings = settings_of(self)
 
     def _calibrate(self, X: np.ndarray) -> None:
         """Set the threshold by the scores of the training rows."""

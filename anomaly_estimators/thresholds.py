@@ -86,7 +86,8 @@ def threshold(scores: np.ndarray, contamination: float | str) -> float:
     Warns
     -----
     UserWarning
-        If another number of rows is flagged than was asked for: the message says how many.
+        If another number of rows is flagged than was asked for, or less than one row was: the message
+        says how many.
 
     Examples
     --------
@@ -103,6 +104,13 @@ def threshold(scores: np.ndarray, contamination: float | str) -> float:
     n_flagged = int(possible[np.abs(possible - n_asked).argmin()])
     if n_flagged != n_asked and (contamination != "auto" or n_flagged == 0):
         _warn_of_ties(n_flagged, n_asked, len(ranked), contamination)
+    elif contamination != "auto" and contamination * len(ranked) < 1.0:
+        warnings.warn(
+            f"contamination={contamination!r} of {len(ranked)} training rows is less than one row: the "
+            "one with the lowest score is flagged.",
+            UserWarning,
+            stacklevel=2,
+        )
     if n_flagged:
         # Halved before they are added, because the sum may overflow.
         return float(0.5 * ranked[n_flagged - 1] + 0.5 * ranked[n_flagged])

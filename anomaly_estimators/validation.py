@@ -111,7 +111,8 @@ def _refuse(X) -> None:
             f"X is a {kind}, a data set of torch: pass its rows as one array or tensor, such as "
             "torch.stack([rows for rows, *_ in X]), flattened to shape (n_samples, n_features)."
         )
-    if isinstance(X, dict | set | Iterator):
+    # Some sparse matrices are dicts.
+    if isinstance(X, dict | set | Iterator) and not sparse.issparse(X):
         raise TypeError(
             f"X is a {kind}: pass a table of numbers, of shape (n_samples, n_features), such as "
             "np.array(list(X)) or pd.DataFrame(X). (float() argument must be a string or a real number.)"

@@ -20,7 +20,6 @@ def flagged(scores, contamination):
     [
         ([1.0, 2.0, 3.0, 5.0], 0.25, 1.5),
         ([5.0, 3.0, 2.0, 1.0], 0.5, 2.5),
-        ([1.0, 2.0, 3.0, 5.0], 0.1, 1.5),  # one row at least
         ([-1e308, 1e308], 0.5, 0.0),
     ],
 )
@@ -28,6 +27,11 @@ def test_it_lies_half_way_between_the_flagged_and_the_others(scores, contaminati
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert threshold(np.array(scores), contamination) == expected
+
+
+def test_less_than_one_row_is_one_row_and_said():
+    with pytest.warns(UserWarning, match="contamination=0.1 of 4 training rows is less than one row"):
+        assert threshold(np.array([1.0, 2.0, 3.0, 5.0]), 0.1) == 1.5
 
 
 def test_rounding_of_the_share_does_not_lose_a_row():

@@ -310,7 +310,8 @@ default="gaussian"
 
     def _scale(self, X: np.ndarray) -> np.ndarray:
         X = np.ascontiguousarray(X, dtype=np.float64)
-        return X if self.scaler_ is None else self.scaler_.transform(X)
+        # scikit-learn's configuration may have it make data frames.
+        return X if self.scaler_ is None else np.asarray(self.scaler_.transform(X))
 
     def _choose_bandwidth(self, random_state: np.random.RandomState) -> None:
         vars(self).pop("bandwidths_", None)

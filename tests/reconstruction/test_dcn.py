@@ -326,9 +326,10 @@ def test_warm_start_with_other_clusters_is_refused(X):
     scores = detector.score_samples(X)
     with pytest.raises(ValueError, match=r"n_clusters=5.*had 3.*warm_start=False"):
         detector.set_params(n_clusters=5).fit(X)
+    detector.set_params(n_clusters=3)
     np.testing.assert_array_equal(detector.score_samples(X), scores)
     # As many rows as there are clusters are for the start only.
-    detector.set_params(n_clusters=3).fit(X[:2])
+    detector.fit(X[:2])
     assert detector.set_params(n_clusters=5, warm_start=False).fit(X).cluster_centers_.shape[0] == 5
 
 

@@ -636,8 +636,8 @@ def test_few_or_constant_rows_have_finite_scores(rows, embedding):
 def test_a_network_that_went_astray_leaves_no_map(X, monkeypatch):
     original = AnoDM._codes_and_errors
 
-    def astray(self, rows, keys):
-        codes, errors = original(self, rows, keys)
+    def astray(self, *args):
+        codes, errors = original(self, *args)
         return np.full_like(codes, np.nan), errors
 
     monkeypatch.setattr(AnoDM, "_codes_and_errors", astray)
@@ -652,8 +652,8 @@ def test_rows_without_a_code_are_no_landmarks(X, monkeypatch):
     original = AnoDM._codes_and_errors
     lost = row_fingerprints(X[:5])
 
-    def some_astray(self, rows, keys):
-        codes, errors = original(self, rows, keys)
+    def some_astray(self, rows, keys, *args):
+        codes, errors = original(self, rows, keys, *args)
         codes[np.isin(keys, lost)] = np.inf
         return codes, errors
 
