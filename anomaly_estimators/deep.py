@@ -20,6 +20,7 @@ from anomaly_estimators.training.batches import (
     automatic_max_iter,
     make_batches,
 )
+from anomaly_estimators.training.callbacks import check_kinds, copy_callbacks
 from anomaly_estimators.training.checkpoints import describe, load_checkpoint
 from anomaly_estimators.training.devices import resolve_device
 from anomaly_estimators.training.guards import warn_if_collapsed, warn_if_unmoved
@@ -278,6 +279,7 @@ class DeepDetector(OutlierDetector):
 
     def _check_parameters(self) -> None:
         resolve_device(self.device)
+        check_kinds(self.callbacks or [])
         if self.checkpoint is not None:
             folder = os.path.dirname(os.path.abspath(self.checkpoint))
             if not os.path.isdir(folder):
@@ -411,13 +413,12 @@ class DeepDetector(OutlierDetector):
             optimizer=self.optimizer,
             lr=self.learning_rate,
             weight_decay=self.weight_decay,
+            max_epochs=self.max_iter,
             batch_size=batch_size,
-            iterator_train=make_batches,
             iterator_valid=make_batches,
-            train_split=None,
             predict_nonlinearity=None,
-            callbacks=copy.deepcopy(list(self.callbacks)) if self.callbacks else None,
-            verbose=0,
+            callbacks=copy_callbacks(self.callbacks or []),
+            verbose=self.verbose,
             device=device,
         )
         return net.initialize()
