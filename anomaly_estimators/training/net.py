@@ -255,17 +255,19 @@ class DetectorNet(skorch.NeuralNet):
         return step
 
     def train_step_single(self, batch, **fit_params):
+        phase = self.current_phase
         X, y = batch
         outputs = self.infer(X)
-        loss = self.get_loss(outputs, y, X=X, training=True)
+        loss = phase.loss(outputs, X, y)
         loss.backward()
         return {"loss": loss, "y_pred": outputs}
 
     def validation_step(self, batch, **fit_params):
+        phase = self.current_phase
         X, y = batch
         with torch.no_grad():
             outputs = self.infer(X)
-            return {"loss": self.get_loss(outputs, y, X=X), "y_pred": outputs}
+            return {"loss": phase.loss(outputs, X, y), "y_pred": outputs}
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
