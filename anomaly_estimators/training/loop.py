@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class TrainingOptions:
     ema_decay: float | None = None
     early_stopping: EarlyStopping | None = None
     progress: ProgressBar | None = None
-    checkpoint: tuple[str, float] | None = None  # path, seconds between two writes
+    checkpoint: tuple[Path, float] | None = None  # file, seconds between two writes
     fingerprint: str = ""
     seed: int = 0
     # False where a training that was interrupted is of no use.
