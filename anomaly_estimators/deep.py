@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from numbers import Integral, Real
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +22,8 @@ from anomaly_estimators.training.batches import (
     automatic_max_iter,
     make_batches,
 )
-from anomaly_estimators.training.checkpoints import describe, load_checkpoint
+from anomaly_estimators.training.callbacks import check_kinds, copy_callbacks
+from anomaly_estimators.training.checkpoints import claim_file, describe, load_checkpoint
 from anomaly_estimators.training.devices import resolve_device
 from anomaly_estimators.training.forks import usable_threads
 from anomaly_estimators.training.guards import warn_if_collapsed, warn_if_unmoved
@@ -90,9 +92,13 @@ class DeepDetector(OutlierDetector):
     callbacks : list of skorch callbacks or None, default=None
         They are copied, and meet the net at its events as described in skorch's documentation.
     checkpoint : str, path-like or None, default=None
-        File to which the state of the training is written every minute, and from which a fit with
-        the same data and parameters goes on after it was killed, with the same outcome. It is
-        deleted when the fit is complete. What ``callbacks`` remember is not in it.
+        Where the state of the training is written every minute. A fit with the same data and
+        parameters goes on from it after it was killed, with the same outcome. The name is that of a
+        family: "run.pt" makes a file "run-<fingerprint>.pt" for every fit, known by its data and
+        parameters, so that the fits of a search, one after the other or side by side, can share it.
+        A second fit that is equal to one that is still running has "run-<fingerprint>-1.pt". The file
+        is deleted when the fit is complete, as is the ".lock" beside it; those of a fit that was given
+        up are yours to delete. What ``callbacks`` remember is not in it.
     device : str, default="auto"
         "cpu", "cuda", "cuda:1" and so on; "auto" takes CUDA where there is one.
     warm_start : bool, default=False
@@ -287,6 +293,7 @@ class DeepDetector(OutlierDetector):
 
     def _check_parameters(self) -> None:
         resolve_device(self.device)
+        check_kinds(self.callbacks or [])
         if self.checkpoint is not None:
             folder = os.path.dirname(os.path.abspath(self.checkpoint))
             if not os.path.isdir(folder):
@@ -295,15 +302,30 @@ class DeepDetector(OutlierDetector):
                 )
 
     def _fit(self, X: np.ndarray, labels: np.ndarray | None) -> None:
-        device = resolve_device(self.device)
         warm = self.warm_start and "net_" in vars(self)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        resume, fingerprint = None, ""
-        if self.checkpoint is not None:
-            started = f" after {len(self.history_)} epochs" if warm else ""
-            fingerprint = data_fingerprint(X, labels, self._describe() + started)
-            resume = load_checkpoint(self.checkpoint, fingerprint)
+        if self.checkpoint is None:
+            self._train(X, labels, warm, seed)
+            return
+        started = f" after {len(self.history_)} epochs" if warm else ""
+        fingerprint = data_fingerprint(X, labels, self._describe() + started)
+        with claim_file(self.checkpoint, fingerprint) as file:
+            resume = load_checkpoint(file, fingerprint)
             seed = resume["seed"] if resume else seed
+            self._train(X, labels, warm, seed, file, fingerprint, resume)
+
+    def _train(
+        self,
+        X: np.ndarray,
+        labels: np.ndarray | None,
+        warm: bool,
+        seed: int,
+        file: Path | None = None,
+        fingerprint: str = "",
+        resume: dict | None = None,
+    ) -> None:
+        """Train, from a state of a training if there is one, and write such states to a file."""
+        device = resolve_device(self.device)
         scaler = self.scaler_ if warm else self._fit_scaler(X)
         with isolated_randomness(seed, device), usable_threads():
             module = self._warm_module(X) if warm else self._new_module(X.shape[1])
@@ -330,7 +352,7 @@ class DeepDetector(OutlierDetector):
                 net,
                 phases,
                 *datasets,
-                self._training_options(seed, fingerprint),
+                self._training_options(seed, file, fingerprint),
                 torch.Generator().manual_seed(seed),
                 resume,
             )
@@ -422,13 +444,12 @@ class DeepDetector(OutlierDetector):
             optimizer=self.optimizer,
             lr=self.learning_rate,
             weight_decay=self.weight_decay,
+            max_epochs=self.max_iter,
             batch_size=batch_size,
-            iterator_train=make_batches,
             iterator_valid=make_batches,
-            train_split=None,
             predict_nonlinearity=None,
-            callbacks=copy.deepcopy(list(self.callbacks)) if self.callbacks else None,
-            verbose=0,
+            callbacks=copy_callbacks(self.callbacks or []),
+            verbose=self.verbose,
             device=device,
         )
         return net.initialize()
@@ -436,7 +457,7 @@ class DeepDetector(OutlierDetector):
     def _resolve_batch_size(self, n_samples: int) -> int:
         return automatic_batch_size(n_samples) if self.batch_size == "auto" else self.batch_size
 
-    def _training_options(self, seed: int, fingerprint: str) -> TrainingOptions:
+    def _training_options(self, seed: int, file: Path | None, fingerprint: str) -> TrainingOptions:
         schedule = self.lr_schedule
         progress = None
         if self.verbose:
@@ -450,11 +471,7 @@ class DeepDetector(OutlierDetector):
                 EarlyStopping(self.n_iter_no_change, self.tol) if self.early_stopping else None
             ),
             progress=progress,
-            checkpoint=(
-                (self.checkpoint, self._checkpoint_interval)
-                if self.checkpoint is not None
-                else None
-            ),
+            checkpoint=None if file is None else (file, self._checkpoint_interval),
             fingerprint=fingerprint,
             seed=seed,
         )

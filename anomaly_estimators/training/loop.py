@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from skorch.history import History
 
 from anomaly_estimators.training.averaging import WeightAveraging
 from anomaly_estimators.training.batches import make_batches
+from anomaly_estimators.training.callbacks import LOGGERS, check_callbacks
 from anomaly_estimators.training.checkpoints import Checkpointer
 from anomaly_estimators.training.guards import FiniteGuard
 from anomaly_estimators.training.net import DetectorNet
@@ -33,7 +35,7 @@ class TrainingOptions:
     ema_decay: float | None = None
     early_stopping: EarlyStopping | None = None
     progress: ProgressBar | None = None
-    checkpoint: tuple[str, float] | None = None  # path, seconds between two writes
+    checkpoint: tuple[Path, float] | None = None  # file, seconds between two writes
     fingerprint: str = ""
     seed: int = 0
     # False where a training that was interrupted is of no use.
@@ -59,7 +61,9 @@ class _Conductor(Callback):
             run.applied = (factor, id(net.optimizer_))
 
     def on_epoch_end(self, net, **kwargs):
-        net.history[-1].pop("batches", None)
+        # Of the epochs before, the last batch is enough.
+        if len(net.history) > 1:
+            net.history[-2].update(batches=net.history[-2]["batches"][-1:])
         self.run.epoch += 1
 
 
@@ -70,7 +74,6 @@ class _Run:
         self.net = net
         self.options = options
         self.generator = generator
-        self.user_callbacks = list(net.callbacks_)
         self.guard = FiniteGuard()
         self.averaging = WeightAveraging(options.ema_decay) if options.ema_decay else None
         self.checkpointer = (
@@ -79,19 +82,19 @@ class _Run:
         self.phase_number = 0
         self.epoch = 0
 
-    def callbacks(self) -> list[tuple[str, Callback]]:
-        """Callbacks in the order in which an epoch's end must meet them."""
-        own = [
-            ("guard", self.guard),
-            ("conductor", _Conductor(self)),
-            ("progress", self.options.progress),
-            ("early_stopping", self.options.early_stopping),
+    def parts(self) -> list[Callback]:
+        """Parts of the engine in the order in which an epoch's end must meet them."""
+        parts = [
+            self.guard,
+            _Conductor(self),
+            self.options.progress,
+            self.options.early_stopping,
             # Last, when all the others have taken the epoch in.
-            ("checkpoint", self.checkpointer),
+            self.checkpointer,
         ]
-        return [*self.user_callbacks, *((name, part) for name, part in own if part is not None)]
+        return [part for part in parts if part is not None]
 
-    def begin_phase(self, phase: Phase) -> None:
+    def begin_phase(self, phase: Phase, announce: Callable[[], None]) -> None:
         net = self.net
         net.begin_phase(phase)
         if phase.optimizer_state:
@@ -100,6 +103,8 @@ class _Run:
         self.epoch = 0
         self.applied = (1.0, id(net.optimizer_))
         self.base_rates = [group["lr"] for group in net.optimizer_.param_groups]
+        # Before the weights are taken down: a callback may load others.
+        announce()
         if self.averaging:
             self.averaging.begin_phase(net)
             if phase.main:
@@ -130,6 +135,7 @@ class _Run:
             "epoch": self.epoch,
             "factor": self.applied[0],
             "module": self.net.module_.state_dict(),
+            "learnable": [p.requires_grad for p in self.net.module_.parameters()],
             "optimizer": self.net.optimizer_.state_dict(),
             "guard": self.guard.state_dict(),
             "averaging": self.averaging.state_dict() if self.averaging else None,
@@ -150,6 +156,11 @@ class _Run:
         self.epoch = state["epoch"]
         self.applied = (state["factor"], id(self.net.optimizer_))
         self.net.module_.load_state_dict(state["module"])
+        for parameter, learnable in zip(
+            self.net.module_.parameters(), state["learnable"], strict=True
+        ):
+            parameter.requires_grad_(learnable)
+        self.net.recall_losses(state["history"][-self.epoch :] if self.epoch else [])
         if self.averaging:
             self.averaging.load_state_dict(state["averaging"])
         # The weights of a checkpoint are finite: the guard's snapshot starts from them.
@@ -193,62 +204,84 @@ def run_phases(
     bool
         Whether the run came to its end; False after an interrupt by the keyboard.
     """
+    check_callbacks(
+        net.callbacks_,
+        held_out=valid_dataset is not None,
+        n_phases=len(phases),
+        averaged=options.ema_decay is not None,
+    )
     run = _Run(net, options, generator)
     if resume:
         for row in resume["history"]:
             net.history.append(dict(row))
-    net.callbacks_ = run.callbacks()
-    net.iterator_train = partial(make_batches, generator=generator)
-    net.train_split = (lambda *_: (dataset, valid_dataset)) if valid_dataset is not None else None
+    net.begin_training(
+        run.parts(),
+        partial(make_batches, generator=generator),
+        (lambda *_: (dataset, valid_dataset)) if valid_dataset is not None else None,
+    )
+    first = resume["phase"] if resume else 0
     complete = True
     try:
-        for number, phase in enumerate(phases):
-            if resume and number < resume["phase"]:
-                continue
-            run.phase_number = number
-            resumed = resume and number == resume["phase"]
-            if phase.begin and not resumed:
-                _prepare(phase, net, dataset)
-            run.begin_phase(phase)
-            _begin_training(net, dataset)
-            if resumed:
-                run.load_state_dict(resume)
-            if options.progress:
-                options.progress.begin_phase(net, run.epoch)
-            try:
-                net.fit_loop(dataset, epochs=phase.max_iter - run.epoch)
-            except StopPhase:
-                pass
-            except KeyboardInterrupt:
-                if not options.keep_interrupted:
-                    raise
-                complete = False
-            finally:
-                if options.progress:
-                    options.progress.end_phase(net)
-            run.end_phase()
-            net.notify("on_train_end", X=dataset, y=None)
-            if not complete:
-                _drop_unfinished_epoch(net)
-                warnings.warn(
-                    f"Training was interrupted in phase {phase.name!r} at epoch {run.epoch} of "
-                    f"{phase.max_iter}: the estimator is fitted with the weights reached so far.",
-                    ConvergenceWarning,
-                    stacklevel=2,
-                )
-                # What the phases that are left out would have set has its part in the score too.
-                for left_out in phases[number + 1 :]:
-                    if left_out.begin:
-                        _prepare(left_out, net, dataset)
-                break
+        with net.batches_in_history():
+            for number, phase in enumerate(phases):
+                if number < first:
+                    continue
+                run.phase_number = number
+                resumed = bool(resume) and number == first
+                if phase.begin and not resumed:
+                    _prepare(phase, net, dataset)
+                announce = partial(_begin_training, net, dataset, number == first, resumed)
+                run.begin_phase(phase, announce)
+                if resumed:
+                    run.load_state_dict(resume)
+                complete = _run_phase(run, dataset)
+                last = not complete or number == len(phases) - 1
+                _announce(net, "on_train_end", dataset, to_loggers=last)
+                if not complete:
+                    _close_interrupted(run, phases[number:], dataset)
+                    break
     finally:
-        net.iterator_train = make_batches
-        net.train_split = None
-        net.callbacks_ = run.user_callbacks
         net.end_training()
     if run.checkpointer and complete:
         run.checkpointer.discard()
     return complete
+
+
+def _run_phase(run: _Run, dataset) -> bool:
+    """Train through the epochs of a phase that are left; return False after an interrupt."""
+    net, progress = run.net, run.options.progress
+    if progress:
+        progress.begin_phase(net, run.epoch)
+    complete = True
+    try:
+        net.fit_loop(dataset, epochs=net.phase_.max_iter - run.epoch)
+    except StopPhase:
+        pass
+    except KeyboardInterrupt:
+        if not run.options.keep_interrupted:
+            raise
+        complete = False
+    finally:
+        if progress:
+            progress.end_phase(net)
+    run.end_phase()
+    return complete
+
+
+def _close_interrupted(run: _Run, phases: Sequence[Phase], dataset) -> None:
+    """Say that a phase was interrupted, and do without those after it."""
+    _drop_unfinished_epoch(run.net)
+    phase, *left_out = phases
+    warnings.warn(
+        f"Training was interrupted in phase {phase.name!r} at epoch {run.epoch} of "
+        f"{phase.max_iter}: the estimator is fitted with the weights reached so far.",
+        ConvergenceWarning,
+        stacklevel=3,
+    )
+    # What they would have set has its part in the score too.
+    for phase in left_out:
+        if phase.begin:
+            _prepare(phase, run.net, dataset)
 
 
 @torch.no_grad()
@@ -263,14 +296,22 @@ def _plain(value):
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _begin_training(net: DetectorNet, dataset) -> None:
-    """Announce a phase: to a callback it is a training of its own, with a new optimizer."""
+def _announce(net: DetectorNet, event: str, dataset, *, to_loggers: bool) -> None:
+    """Tell of the begin or the end of a phase: a training of its own to all but loggers."""
+    listeners = [cb for _, cb in net.callbacks_ if to_loggers or not isinstance(cb, LOGGERS)]
+    net.tell(listeners, event, X=dataset, y=None)
+
+
+def _begin_training(net: DetectorNet, dataset, first: bool, resumed: bool) -> None:
     # Without the epochs before: a scheduler would look for its own traces in them.
-    history, net.history_ = net.history_, History()
+    history, empty = net.history_, History()
+    net.history_ = empty
     try:
-        net.notify("on_train_begin", X=dataset, y=None)
+        _announce(net, "on_train_begin", dataset, to_loggers=first)
     finally:
-        net.history_ = history
+        # Unless a callback has loaded one to go on from.
+        if resumed or net.history_ is empty:
+            net.history_ = history
 
 
 def _drop_unfinished_epoch(net: DetectorNet) -> None:

@@ -654,13 +654,13 @@ def test_stopped_fit_ends_as_an_uninterrupted_one(cls, epoch, params, X, y, tmp_
     whole = make(cls, **params).fit(X, y)
     with pytest.raises(RuntimeError, match="power cut"):
         make(cls, checkpoint=path, callbacks=[Stop(epoch)], **params).fit(X, y)
-    assert path.exists()
+    assert list(tmp_path.iterdir())
     resumed = make(cls, checkpoint=path, **params).fit(X, y)
     assert_equal_states(dict(whole.module_.state_dict()), dict(resumed.module_.state_dict()))
     np.testing.assert_array_equal(resumed.center_, whole.center_)
     np.testing.assert_array_equal(resumed.score_samples(X), whole.score_samples(X))
     assert resumed.loss_curve_ == whole.loss_curve_
-    assert not path.exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_checkpoint_knows_its_labels(X, y, tmp_path, monkeypatch):
@@ -668,10 +668,13 @@ def test_checkpoint_knows_its_labels(X, y, tmp_path, monkeypatch):
     path = tmp_path / "fit.pt"
     with pytest.raises(RuntimeError, match="power cut"):
         make(DeepSAD, checkpoint=path, callbacks=[Stop(3)]).fit(X, y)
-    with pytest.raises(ValueError, match="belongs to another fit"):
-        make(DeepSAD, checkpoint=path).fit(X, -y)
-    with pytest.raises(ValueError, match="belongs to another fit"):
-        make(DeepSAD, checkpoint=path, eta=2.0).fit(X, y)
+    (file,) = tmp_path.iterdir()
+    before = file.read_bytes()
+    for labels, params in ((-y, {}), (y, {"eta": 2.0})):
+        detector = make(DeepSAD, checkpoint=path, **params).fit(X, labels)
+        expected = make(DeepSAD, **params).fit(X, labels)
+        np.testing.assert_array_equal(detector.score_samples(X), expected.score_samples(X))
+        assert file.read_bytes() == before
 
 
 @both

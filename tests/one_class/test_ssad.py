@@ -39,7 +39,7 @@ def y():
 @parametrize_with_checks(
     [
         SSAD(),
-        SSAD(eta_u=1.0, gamma=0.5, cache_size=0.001),
+        SSAD(eta_u=1.0, gamma=0.05, cache_size=0.001),
         SSAD(kernel="linear", contamination="auto"),
     ]
 )

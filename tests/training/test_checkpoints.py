@@ -1,6 +1,7 @@
 """A fit that was killed goes on where it was, and ends in the same model bit by bit."""
 
 import errno
+import re
 import signal
 import subprocess
 import sys
@@ -39,9 +40,28 @@ class Stop(Callback):
             raise self.error("power cut")
 
 
+class Count(Callback):
+    """Note the epochs that are trained, for the copies of it too."""
+
+    def __init__(self):
+        self.trained = []
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.trained.append(len(net.history))
+
+
 @pytest.fixture(autouse=True)
 def _write_every_epoch(monkeypatch):
     monkeypatch.setattr(deep.DeepDetector, "_checkpoint_interval", 0.0)
+
+
+def file_of(path):
+    """The one file of a family."""
+    (file,) = path.parent.glob(f"{path.stem}-*{path.suffix}")
+    return file
 
 
 def assert_equal_models(a, b, X):
@@ -86,20 +106,19 @@ def test_stopped_fit_ends_as_an_uninterrupted_one(cls, params, epoch, tiny, rows
         stopped = tiny(cls, checkpoint=path, **{**params, "random_state": None})
         with pytest.raises(RuntimeError, match="power cut"):
             stopped.set_params(callbacks=[Stop(epoch, on_batch=True)]).fit(rows)
-        seed = torch.load(path, weights_only=True)["seed"]
+        seed = torch.load(file_of(path), weights_only=True)["seed"]
         whole = tiny(cls, **params).set_params(random_state=FixedSeed(seed)).fit(rows)
     else:
         whole = tiny(cls, **params).fit(rows)
         stopped = tiny(cls, checkpoint=path, callbacks=[Stop(epoch, on_batch=True)], **params)
         with pytest.raises(RuntimeError, match="power cut"):
             stopped.fit(rows)
-    assert path.exists()
+    assert list(tmp_path.iterdir()) == [file_of(path)]
     assert not hasattr(stopped, "offset_")
-    assert torch.load(path, weights_only=True)["history"]
+    assert torch.load(file_of(path), weights_only=True)["history"]
     resumed = tiny(cls, checkpoint=path, **params).fit(rows)
     assert_equal_models(resumed, whole, rows)
-    assert not path.exists(), "a complete fit leaves no checkpoint behind"
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir()), "a complete fit leaves nothing behind"
 
 
 class FixedSeed(np.random.RandomState):
@@ -114,17 +133,12 @@ class FixedSeed(np.random.RandomState):
 
 
 def test_resumed_fit_does_not_train_the_epochs_behind_again(tiny, rows, tmp_path):
-    trained = []
-
-    class Count(Callback):
-        def on_epoch_begin(self, net, **kwargs):
-            trained.append(len(net.history))
-
     path = tmp_path / "fit.pt"
     with pytest.raises(RuntimeError):
         tiny(max_iter=8, checkpoint=path, callbacks=[Stop(6, on_batch=True)]).fit(rows)
-    tiny(max_iter=8, checkpoint=path, callbacks=[Count()]).fit(rows)
-    assert trained == [6, 7, 8]
+    count = Count()
+    tiny(max_iter=8, checkpoint=path, callbacks=[count]).fit(rows)
+    assert count.trained == [6, 7, 8]
 
 
 def test_fit_can_be_stopped_again_and_again(tiny, rows, tmp_path):
@@ -170,8 +184,14 @@ def test_warm_start_can_be_stopped_and_resumed(tiny, rows, tmp_path):
     stopped.set_params(callbacks=[Stop(epochs + 3, on_batch=True)])
     with pytest.raises(RuntimeError):
         stopped.fit(rows)
-    with pytest.raises(ValueError, match="belongs to another fit"):
-        tiny(checkpoint=path, **params).fit(rows)  # a cold fit is another one
+    file = file_of(path)
+    before = file.read_bytes()
+    # A cold fit is another one.
+    cold = tiny(checkpoint=path, **params).fit(rows)
+    np.testing.assert_array_equal(
+        cold.score_samples(rows), tiny(**params).fit(rows).score_samples(rows)
+    )
+    assert file.read_bytes() == before
     stopped.set_params(callbacks=None).fit(rows)
     assert_equal_models(stopped, whole, rows)
 
@@ -224,7 +244,8 @@ def test_killed_process_leaves_a_checkpoint_to_go_on_from(tiny, rows, tmp_path):
         [sys.executable, "-c", script, path, data], capture_output=True, text=True
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert path.exists()
+    file = file_of(path)
+    assert {other.name for other in tmp_path.iterdir()} == {file.name, f"{file.name}.lock", "X.npy"}
     params = {
         "pretrain": "end_to_end",
         "pretrain_max_iter": 3,
@@ -232,17 +253,33 @@ def test_killed_process_leaves_a_checkpoint_to_go_on_from(tiny, rows, tmp_path):
         "reconstruction_features": ("cosine_similarity", squared_error),
         "scaler": StandardScaler(),
     }
-    resumed = tiny(DAGMM, checkpoint=path, **params).fit(rows)
+    count = Count()
+    resumed = tiny(DAGMM, checkpoint=path, callbacks=[count], **params).fit(rows)
+    assert count.trained == [5, 6, 7]
     assert_equal_models(resumed, tiny(DAGMM, **params).fit(rows), rows)
+    assert [other.name for other in tmp_path.iterdir()] == ["X.npy"]
 
 
 @pytest.fixture
 def stopped(tiny, rows, tmp_path):
-    """Path of a checkpoint, written by a fit that was stopped."""
+    """File of a checkpoint, written by a fit that was stopped."""
     path = tmp_path / "fit.pt"
     with pytest.raises(RuntimeError):
         tiny(checkpoint=path, callbacks=[Stop(3, on_batch=True)]).fit(rows)
-    return path
+    return file_of(path)
+
+
+@pytest.fixture
+def family(stopped):
+    """The name of the family of that file, as the parameter has it."""
+    return stopped.parent / "fit.pt"
+
+
+def assert_untouched(stopped, before, detector, plain, X):
+    """A fit had nothing of a file that is not its own, and left it as it was."""
+    np.testing.assert_array_equal(detector.score_samples(X), plain.score_samples(X))
+    assert stopped.read_bytes() == before
+    assert list(stopped.parent.iterdir()) == [stopped]
 
 
 @pytest.mark.parametrize(
@@ -260,19 +297,20 @@ def stopped(tiny, rows, tmp_path):
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_changed_parameters_are_refused(change, stopped, tiny, rows):
-    with pytest.raises(ValueError, match="belongs to another fit"):
-        tiny(checkpoint=stopped, **change).fit(rows)
-    assert stopped.exists()
+def test_changed_parameters_make_another_fit(change, stopped, family, tiny, rows):
+    before = stopped.read_bytes()
+    detector = tiny(checkpoint=family, **change).fit(rows)
+    assert_untouched(stopped, before, detector, tiny(**change).fit(rows), rows)
 
 
-def test_other_detector_is_refused(stopped, tiny, rows):
-    with pytest.raises(ValueError, match="belongs to another fit"):
-        tiny(DAGMM, checkpoint=stopped).fit(rows)
+def test_other_detector_makes_another_fit(stopped, family, tiny, rows):
+    before = stopped.read_bytes()
+    detector = tiny(DAGMM, checkpoint=family).fit(rows)
+    assert_untouched(stopped, before, detector, tiny(DAGMM).fit(rows), rows)
 
 
 @pytest.mark.parametrize("change", ["value", "row less", "dtype", "order"])
-def test_changed_data_are_refused(change, stopped, tiny, rows):
+def test_changed_data_make_another_fit(change, stopped, family, tiny, rows):
     changed = rows.copy()
     if change == "value":
         changed[60, 2] += 1e-9
@@ -282,8 +320,9 @@ def test_changed_data_are_refused(change, stopped, tiny, rows):
         changed = changed.astype(np.float32)
     else:
         changed = changed[::-1].copy()
-    with pytest.raises(ValueError, match="belongs to another fit"):
-        tiny(checkpoint=stopped).fit(changed)
+    before = stopped.read_bytes()
+    detector = tiny(checkpoint=family).fit(changed)
+    assert_untouched(stopped, before, detector, tiny().fit(changed), changed)
 
 
 @pytest.mark.parametrize(
@@ -291,13 +330,16 @@ def test_changed_data_are_refused(change, stopped, tiny, rows):
     [{"contamination": 0.3}, {"verbose": 0}, {"callbacks": [Callback()]}, {"device": "auto"}],
     ids=lambda params: next(iter(params)),
 )
-def test_parameters_without_a_part_in_training_may_change(params, stopped, tiny, rows):
-    detector = tiny(checkpoint=stopped, **params).fit(rows)
+def test_parameters_without_a_part_in_training_may_change(params, stopped, family, tiny, rows):
+    count = Count()
+    callbacks = [*params.get("callbacks", []), count]
+    detector = tiny(checkpoint=family, **{**params, "callbacks": callbacks}).fit(rows)
+    assert count.trained == [3, 4]
     whole = tiny().fit(rows)
     np.testing.assert_array_equal(detector.score_samples(rows), whole.score_samples(rows))
 
 
-def test_network_with_other_weights_is_refused(tiny, rows, tmp_path):
+def test_network_with_other_weights_makes_another_fit(tiny, rows, tmp_path):
     path = tmp_path / "fit.pt"
     networks = []
     for seed in (0, 0, 1):
@@ -306,25 +348,50 @@ def test_network_with_other_weights_is_refused(tiny, rows, tmp_path):
     first, same, other = networks
     with pytest.raises(RuntimeError):
         tiny(checkpoint=path, network=first, callbacks=[Stop(3, on_batch=True)]).fit(rows)
-    with pytest.raises(ValueError, match="belongs to another fit"):
-        tiny(checkpoint=path, network=other).fit(rows)
-    tiny(checkpoint=path, network=same).fit(rows)
+    file = file_of(path)
+    before = file.read_bytes()
+    detector = tiny(checkpoint=path, network=other).fit(rows)
+    assert_untouched(file, before, detector, tiny(network=other).fit(rows), rows)
+    count = Count()
+    tiny(checkpoint=path, network=same, callbacks=[count]).fit(rows)
+    assert count.trained == [3, 4]
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", "truncated", "foreign", "pickle"])
-def test_file_that_is_no_checkpoint_is_refused_and_left_alone(content, stopped, tiny, rows):
+def test_generators_in_other_states_make_other_fits(tiny, rows, tmp_path):
+    path = tmp_path / "fit.pt"
+    first = {"random_state": np.random.RandomState(0), "callbacks": [Stop(3, on_batch=True)]}
+    with pytest.raises(RuntimeError):
+        tiny(checkpoint=path, **first).fit(rows)
+    other, same = Count(), Count()
+    for seed, count in ((1, other), (0, same)):
+        params = {"random_state": np.random.RandomState(seed), "callbacks": [count]}
+        tiny(checkpoint=path, **params).fit(rows)
+    assert other.trained == [1, 2, 3, 4] and same.trained == [3, 4]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not a checkpoint", "truncated", "foreign", "pickle", "renamed", "format"]
+)
+def test_file_that_is_no_checkpoint_is_refused_by_its_name_and_left_alone(
+    content, stopped, family, tiny, rows
+):
     if content == "truncated":
         stopped.write_bytes(stopped.read_bytes()[:-500])
     elif content == "foreign":
         torch.save({"weights": torch.ones(2)}, stopped)
     elif content == "pickle":
         torch.save({"format": 1, "fingerprint": nn.Linear(1, 1)}, stopped)
+    elif content in ("renamed", "format"):
+        key, value = ("fingerprint", "0" * 32) if content == "renamed" else ("format", 0)
+        torch.save({**torch.load(stopped, weights_only=True), key: value}, stopped)
     else:
         stopped.write_bytes(content)
     before = stopped.read_bytes()
-    with pytest.raises(ValueError, match="not a checkpoint that can be read"):
-        tiny(checkpoint=stopped).fit(rows)
+    with pytest.raises(ValueError, match="not a checkpoint that can be read") as caught:
+        tiny(checkpoint=family).fit(rows)
+    assert str(stopped) in str(caught.value)
     assert stopped.read_bytes() == before
+    assert list(stopped.parent.iterdir()) == [stopped]
 
 
 @pytest.mark.parametrize("where", ["save", "fsync", "replace"])
@@ -342,12 +409,12 @@ def test_full_disk_is_reported_and_the_fit_before_stays_whole(
     monkeypatch.setattr(target, where, full)
     with pytest.raises(OSError, match="could not be written.*No space left") as caught:
         detector.fit(rows)
-    assert str(path) in str(caught.value)
+    assert re.search(r"fit-[0-9a-f]{32}\.pt ", str(caught.value))
     assert not list(tmp_path.iterdir())
     np.testing.assert_array_equal(detector.score_samples(rows), scores)
 
 
-def test_full_disk_leaves_the_older_checkpoint(stopped, tiny, rows, monkeypatch):
+def test_full_disk_leaves_the_older_checkpoint(stopped, family, tiny, rows, monkeypatch):
     before = stopped.read_bytes()
 
     def full(*args, **kwargs):
@@ -356,10 +423,10 @@ def test_full_disk_leaves_the_older_checkpoint(stopped, tiny, rows, monkeypatch)
     with monkeypatch.context() as patched:
         patched.setattr(torch, "save", full)
         with pytest.raises(OSError, match="older checkpoint"):
-            tiny(checkpoint=stopped).fit(rows)
+            tiny(checkpoint=family).fit(rows)
     assert stopped.read_bytes() == before
     np.testing.assert_array_equal(
-        tiny(checkpoint=stopped).fit(rows).score_samples(rows), tiny().fit(rows).score_samples(rows)
+        tiny(checkpoint=family).fit(rows).score_samples(rows), tiny().fit(rows).score_samples(rows)
     )
 
 
