@@ -145,6 +145,7 @@ class GMM(OutlierDetector):
         "scaler": [StrOptions(set(SCALERS)), None],
         "random_state": ["random_state"],
     }
+    _scores_compare = True
 
     def __init__(
         self,

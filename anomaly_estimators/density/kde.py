@@ -179,6 +179,7 @@ default="gaussian"
         "scaler": [StrOptions(set(SCALERS)), None],
         "random_state": ["random_state"],
     }
+    _scores_compare = True
 
     def __init__(
         self,
