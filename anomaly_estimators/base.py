@@ -21,6 +21,12 @@ from anomaly_estimators.validation import validate_rows
 
 __all__ = ["OutlierDetector", "finite_scores", "threshold"]
 
+# What helps where mean scores do not.
+_SEARCH_BY = (
+    "To search by labels, pass scoring=, such as anomaly_estimators.model_selection.roc_auc_scorer; "
+    "without labels, the mean scores of KDE and GMM, which are log densities, can be compared."
+)
+
 
 def finite_scores(anomaly_scores: np.ndarray) -> np.ndarray:
     """Turn the paper's scores into those of the contract: higher is more normal, and none is NaN.
@@ -55,9 +61,11 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
     Parameters
     ----------
     contamination : float or "auto", default=0.1
-        Share of anomalies among the training rows, in (0, 0.5]: ``predict`` flags exactly this
-        share of them. "auto" flags the rows whose score lies below the lower quartile by more than
-        1.5 interquartile ranges. It sets the threshold ``offset_`` and has no part in the scores.
+        Share of the training rows, in (0, 0.5], that ``predict`` flags: exactly so many of them.
+        Of new rows it may flag far more, as the model was fitted to the training rows; the user
+        guide tells how held-out rows make a threshold. "auto" flags the rows whose score lies below
+        the lower quartile by more than 1.5 interquartile ranges. It sets the threshold ``offset_``
+        and has no part in the scores.
 
     Attributes
     ----------
@@ -76,6 +84,9 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
     _uses_labels = False
     # Those that have nothing to learn where no row is a known anomaly set it: fit warns then.
     _needs_anomalies = False
+    # Those whose scores are log probabilities of the rows as they were given set it: a search may
+    # compare their means. Any other mean depends on units, codes or networks: score warns of it.
+    _scores_compare = False
     # Parameters that mean something on one machine only, and are left out of a saved file.
     _local_parameters: frozenset = frozenset()
     # Parameters that nothing learned depends on: they may be changed at any time.
@@ -213,14 +224,35 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-        y : object, default=None
-            Ignored.
+        y : array-like of shape (n_samples,), default=None
+            Ignored, with a warning where it holds labels of more than one kind.
 
         Returns
         -------
         float
-            Mean of ``score_samples(X)``. It compares models of one method only.
+            Mean of ``score_samples(X)``. Of :class:`~anomaly_estimators.KDE` and
+            :class:`~anomaly_estimators.GMM` it is the mean log density of the rows, which compares
+            scalers, bandwidths and numbers of components; of
+            :class:`~anomaly_estimators.LabelConsistency` the mean log probability of the given labels.
+            Of all others its units differ between models, even those of one method, and it cannot
+            tell which is better.
+
+        Warns
+        -----
+        UserWarning
+            If the mean score does not compare models, or if labels in ``y`` are ignored.
         """
+        notes = []
+        if not self._scores_compare:
+            notes.append(
+                f"The mean score of {type(self).__name__} does not compare models: a search by it may "
+                "take small units or a collapsed code for a good fit."
+            )
+        labels = np.ravel(y)
+        if (labels[1:] != labels[:-1]).any():
+            notes.append("The labels in y are ignored.")
+        if notes:
+            warnings.warn(" ".join([*notes, _SEARCH_BY]), UserWarning, stacklevel=2)
         return float(np.mean(self.score_samples(X), dtype=np.float64))
 
     def save(self, path) -> None:

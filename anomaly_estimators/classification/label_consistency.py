@@ -193,6 +193,7 @@ class LabelConsistency(AutoencodingDetector):
         **AutoencodingDetector._parameter_constraints,
         "label_column": [Integral, str, None],
     }
+    _scores_compare = True
 
     def __init__(self, *, label_column=-1, latent_dim=32, learning_rate=1e-4, **inherited):
         super().__init__(latent_dim=latent_dim, learning_rate=learning_rate, **inherited)
@@ -300,14 +301,17 @@ class LabelConsistency(AutoencodingDetector):
         ----------
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,), default=None
-            The labels if ``label_column=None``; ignored otherwise.
+            The labels if ``label_column=None``; ignored otherwise, with a warning where it holds labels
+            of more than one kind.
 
         Returns
         -------
         float
-            Mean of ``score_samples(X)``.
+            Mean of ``score_samples(X)``: the mean log probability of the given labels, which compares
+            scalers and networks on the same rows. A label that no training row had decides it alone.
         """
-        return super().score(self._labelled(X, y))
+        beside = self.label_column is None
+        return super().score(self._labelled(X, y), None if beside else y)
 
     def predict_label(self, X) -> np.ndarray:
         """Tell the label that the features speak for.

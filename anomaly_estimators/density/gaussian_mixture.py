@@ -111,7 +111,7 @@ class GMM(OutlierDetector):
     anomalies.
 
     The density is that of the unscaled rows, so that the mean score of held-out rows also compares
-    scalers. With ``scaler=None`` it is scikit-learn's. Rows are centred before EM, which changes
+    scalers; but no steps of a pipeline, which change the rows before they come here. With ``scaler=None`` it is scikit-learn's. Rows are centred before EM, which changes
     nothing but rounding.
 
     References
@@ -145,6 +145,7 @@ class GMM(OutlierDetector):
         "scaler": [StrOptions(set(SCALERS)), None],
         "random_state": ["random_state"],
     }
+    _scores_compare = True
 
     def __init__(
         self,

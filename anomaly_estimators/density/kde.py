@@ -132,12 +132,12 @@ default="gaussian"
 
     A training row has a kernel of its own, which no new row has: with it, in many features, every
     training row would lie above every new one, and a threshold between training rows would tell
-    nothing. So a row within 1e-5 bandwidths of a training row is scored as if that one
-    had been left out. New rows that are copies of training rows are scored so too, for a score is a
-    function of the model and the row; where there are several copies, one of them is left out.
+    nothing. So a row within 1e-5 bandwidths of a training row is scored as if that one had been left
+    out. New rows that are copies of training rows are scored so too, for a score is a function of the
+    model and the row; where there are several copies, one of them is left out.
 
     The density is that of the unscaled rows, so that the mean score of held-out rows also compares
-    scalers.
+    scalers; but no steps of a pipeline, which change the rows before they come here.
 
     References
     ----------
@@ -179,6 +179,7 @@ default="gaussian"
         "scaler": [StrOptions(set(SCALERS)), None],
         "random_state": ["random_state"],
     }
+    _scores_compare = True
 
     def __init__(
         self,

@@ -157,9 +157,9 @@ class AnoDM(VariationalDetector):
 
     Notes
     -----
-    A row that is a landmark itself has its own place in the map, and is none of its neighbours: training
-    rows are scored as if each had been left out. So the threshold suits new rows, and a few anomalies
-    among the training rows are found too.
+    A row that is a landmark itself has its own place in the map, and is none of its neighbours: by the
+    map, training rows are scored as if each had been left out. So a few anomalies among them are found
+    too. Their errors are those of rows that the network was fitted to.
 
     ``alpha`` may be changed after a fit: scores follow, the threshold stays. :meth:`score_terms` returns
     the two terms for a sweep by hand; ``memory`` is for one by

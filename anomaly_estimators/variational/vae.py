@@ -74,7 +74,9 @@ class VAE(VariationalDetector):
     mended here. The direction u of a planar flow is bent so that the flow stays invertible ([3]_,
     appendix A.1).
 
-    Log-likelihoods are those of the scaled rows: they compare models with the same scaler.
+    Log-likelihoods are those of the scaled rows: means of the two bounds compare models with the same
+    scaler and likelihood. Those of the reconstruction probability do not, for it rises with the width
+    of the code.
 
     On tables the lower bound, ``anomaly_score="elbo"``, ranks anomalies a little better than the
     paper's score, which does not see that a code is odd: ``benchmarks/defaults.py`` has both.
