@@ -94,8 +94,9 @@ def test_labels_beside_the_rows_are_not_ignored():
 
 def test_search_without_a_scorer_says_that_labels_are_ignored_and_units_decide():
     X, benign = load_breast_cancer(return_X_y=True)
-    X, y = X[:120], np.where(benign[:120] == 1, 1, -1)
-    grid, folds = {"scaler": ["standard", None]}, KFold(2)
+    rows = np.r_[np.flatnonzero(benign)[:90], np.flatnonzero(benign == 0)[:30]]
+    X, y = X[rows], np.where(benign[rows] == 1, 1, -1)
+    grid, folds = {"scaler": ["standard", None]}, KFold(2, shuffle=True, random_state=0)
     with pytest.warns(UserWarning, match="does not compare models.*labels in y are ignored"):
         GridSearchCV(small(DeepSVDD), grid, cv=folds).fit(X, y)
     with pytest.warns(UserWarning, match="^The labels in y are ignored"):

@@ -30,7 +30,9 @@ def test_it_lies_half_way_between_the_flagged_and_the_others(scores, contaminati
 
 
 def test_less_than_one_row_is_one_row_and_said():
-    with pytest.warns(UserWarning, match="contamination=0.1 of 4 training rows is less than one row"):
+    with pytest.warns(
+        UserWarning, match="contamination=0.1 of 4 training rows is less than one row"
+    ):
         assert threshold(np.array([1.0, 2.0, 3.0, 5.0]), 0.1) == 1.5
 
 
