@@ -8,7 +8,9 @@ import torch
 from skorch.callbacks import Callback, EpochTimer
 from torch import Tensor, nn
 
+from anomaly_estimators.training.foreign import may_draw
 from anomaly_estimators.training.phases import Phase
+from anomaly_estimators.training.redirection import redirected
 
 __all__ = ["OPTIMIZERS", "DetectorNet", "make_optimizer"]
 
@@ -47,12 +49,18 @@ class DetectorNet(skorch.NeuralNet):
     module : torch.nn.Module
         The whole network.
     weight_decay : float
+    foreign : bool, default=False
+        Whether the phases are not the library's, so that anything in them may draw random numbers.
     All other parameters are those of :class:`skorch.NeuralNet`.
     """
 
-    def __init__(self, *args, weight_decay: float = 0.0, **kwargs):
+    def __init__(self, *args, weight_decay: float = 0.0, foreign: bool = False, **kwargs):
         super().__init__(*args, **kwargs)
         self.weight_decay = weight_decay
+        self.foreign = foreign
+        # Contexts in which the module and its loss, and the optimizer, draw random numbers.
+        self.drawing: Callable[[], AbstractContextManager] = nullcontext
+        self.stepping: Callable[[], AbstractContextManager] = nullcontext
         self.phase_: Phase | None = None
         # Called after every step of the optimizer, without arguments.
         self.after_step: Callable[[], None] | None = None
@@ -71,12 +79,17 @@ class DetectorNet(skorch.NeuralNet):
         """Train this phase's module by its loss from now on, with a new optimizer."""
         self.phase_ = phase
         self.epoch_ = 0
+        # Only where it is needed: it costs every call of torch a microsecond.
+        foreign = self.foreign or any(map(may_draw, self.module_.modules()))
+        self.drawing = redirected if foreign else nullcontext
+        self.stepping = nullcontext if isinstance(self.optimizer, str) else redirected
         self._initialize_optimizer()
 
     def end_training(self) -> None:
         """Forget the last phase, whose loss may be a closure that no pickle can hold."""
         self.phase_ = None
         self.optimizer_ = None
+        self.drawing = self.stepping = nullcontext
 
     def __getstate__(self):
         state = super().__getstate__()
@@ -127,14 +140,15 @@ class DetectorNet(skorch.NeuralNet):
         return self.phase_.loss(y_pred, X, y_true)
 
     def train_step(self, batch, **fit_params):
-        if self._grad_listeners:
-            step = super().train_step(batch, **fit_params)
-        else:
-            self.optimizer_.zero_grad()
-            step = self.train_step_single(batch, **fit_params)
-            self.optimizer_.step()
+        with self.stepping():
+            if self._grad_listeners:
+                step = super().train_step(batch, **fit_params)
+            else:
+                self.optimizer_.zero_grad()
+                step = self.train_step_single(batch, **fit_params)
+                self.optimizer_.step()
         if self.phase_.observe is not None:
-            with torch.no_grad():
+            with torch.no_grad(), self.drawing():
                 self.phase_.observe(step["y_pred"])
         if self.after_step is not None:
             self.after_step()
@@ -142,14 +156,15 @@ class DetectorNet(skorch.NeuralNet):
 
     def train_step_single(self, batch, **fit_params):
         X, y = batch
-        outputs = self.infer(X)
-        loss = self.get_loss(outputs, y, X=X, training=True)
-        loss.backward()
+        with self.drawing():
+            outputs = self.infer(X)
+            loss = self.get_loss(outputs, y, X=X, training=True)
+            loss.backward()
         return {"loss": loss, "y_pred": outputs}
 
     def validation_step(self, batch, **fit_params):
         X, y = batch
-        with torch.no_grad():
+        with torch.no_grad(), self.drawing():
             outputs = self.infer(X)
             return {"loss": self.get_loss(outputs, y, X=X), "y_pred": outputs}
 
@@ -182,6 +197,10 @@ class DetectorNet(skorch.NeuralNet):
         # The only synchronisation of an epoch.
         self.history.record(prefix + "_loss", float(total) / n_rows)
 
+    def notify(self, method_name, **kwargs):
+        with redirected() if self.callbacks else nullcontext():
+            super().notify(method_name, **kwargs)
+
     def _listeners(self, *events: str) -> list[Callback]:
         """Callbacks that do something at one of the events."""
         return [
@@ -193,6 +212,7 @@ class DetectorNet(skorch.NeuralNet):
         ]
 
     def _notify_batch(self, listeners: list[Callback], event: str, **kwargs) -> None:
-        getattr(self, event)(self, **kwargs)
-        for callback in listeners:
-            getattr(callback, event)(self, **kwargs)
+        with redirected():
+            getattr(self, event)(self, **kwargs)
+            for callback in listeners:
+                getattr(callback, event)(self, **kwargs)
