@@ -25,13 +25,16 @@ from anomaly_estimators.training.batches import (
 from anomaly_estimators.training.callbacks import check_kinds, copy_callbacks
 from anomaly_estimators.training.checkpoints import claim_file, describe, load_checkpoint
 from anomaly_estimators.training.devices import resolve_device
+from anomaly_estimators.training.foreign import is_own
 from anomaly_estimators.training.forks import usable_threads
 from anomaly_estimators.training.guards import warn_if_collapsed, warn_if_unmoved
 from anomaly_estimators.training.loop import TrainingOptions, run_phases
 from anomaly_estimators.training.net import OPTIMIZERS, DetectorNet
 from anomaly_estimators.training.phases import Phase
 from anomaly_estimators.training.placement import hold_out, place_rows
-from anomaly_estimators.training.randomness import isolated_randomness, single_precision
+from anomaly_estimators.training.precision import SinglePrecision
+from anomaly_estimators.training.randomness import isolated_randomness
+from anomaly_estimators.training.redirection import redirected
 from anomaly_estimators.training.rows import RowSource
 from anomaly_estimators.training.scaling import fit_scaler
 from anomaly_estimators.training.schedules import SCHEDULES
@@ -205,7 +208,7 @@ class DeepDetector(OutlierDetector):
     # What a method defines
 
     def _build_module(self, n_features: int) -> nn.Module:
-        """Return the network, initialised from torch's global generator.
+        """Return the network, initialised by torch's random functions.
 
         It is called under ``torch.device("meta")`` too, where tensors have shapes but no values.
         """
@@ -333,13 +336,15 @@ class DeepDetector(OutlierDetector):
             if warm and not resume:
                 net.history.extend(dict(row) for row in self.history_)
             automatic = automatic_max_iter(X.shape[0], net.batch_size)
+            with redirected():
+                phases = self._phases(net.module_)
             phases = [
                 replace(
                     phase,
                     max_iter=phase.max_iter or automatic,
                     begin=None if warm else phase.begin,
                 )
-                for phase in self._phases(net.module_)
+                for phase in phases
                 if phase.main or not warm
             ]
             parts = None
@@ -419,7 +424,7 @@ class DeepDetector(OutlierDetector):
         return fit_scaler(self.scaler, X)
 
     def _new_module(self, n_features: int) -> nn.Module:
-        with single_precision():
+        with redirected(), SinglePrecision():
             return self._build_module(n_features)
 
     def _warm_module(self, X: np.ndarray) -> nn.Module:
@@ -451,6 +456,7 @@ class DeepDetector(OutlierDetector):
             callbacks=copy_callbacks(self.callbacks or []),
             verbose=self.verbose,
             device=device,
+            foreign=not is_own(type(self)),
         )
         return net.initialize()
 

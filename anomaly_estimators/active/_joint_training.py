@@ -15,7 +15,9 @@ from anomaly_estimators.nn.active import UAIHead, UAINetwork
 from anomaly_estimators.training.loop import TrainingOptions, run_phases
 from anomaly_estimators.training.moments import moments_as_arrays, moments_as_tensors
 from anomaly_estimators.training.phases import Phase
-from anomaly_estimators.training.randomness import isolated_randomness, single_precision
+from anomaly_estimators.training.precision import SinglePrecision
+from anomaly_estimators.training.randomness import isolated_randomness
+from anomaly_estimators.training.redirection import redirected
 from anomaly_estimators.training.rounds import AuditedRows
 from anomaly_estimators.training.schedules import constant
 
@@ -74,7 +76,8 @@ def train_round(
     device = base.net_.device
     with isolated_randomness(seed, device):
         module, head = copy.deepcopy(base.module_), head.to(device)
-        own = [phase for phase in base._phases(module) if phase.main][-1]
+        with redirected():
+            own = [phase for phase in base._phases(module) if phase.main][-1]
         trained = module if own.module is None else own.module
         network = UAINetwork(module, trained, head, base._module_latent_and_score, rows.n_audited)
         net = base._make_net(network, device, base.net_.batch_size)
@@ -108,7 +111,7 @@ def _loss(
 
 def untrained_head(n_inputs: int) -> UAIHead:
     """A head for latent representation and score, which together are so many numbers."""
-    with isolated_randomness(0, torch.device("cpu")), single_precision():
+    with isolated_randomness(0, torch.device("cpu")), redirected(), SinglePrecision():
         return UAIHead(n_inputs - 1).eval()
 
 

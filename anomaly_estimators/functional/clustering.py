@@ -1,11 +1,8 @@
 """Deep clustering network: k-means among codes, as functions of tensors."""
 
-import warnings
-
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from anomaly_estimators.functional.reconstruction import squared_error
@@ -175,11 +172,9 @@ def initial_centers(
     centers = np.zeros((n_clusters, codes.shape[1]))
     counts = np.zeros(n_clusters, dtype=np.int64)
     if len(rows):
-        kmeans = KMeans(min(n_clusters, len(rows)), n_init=n_init, random_state=seed)
-        with warnings.catch_warnings():
-            # Fewer distinct codes than clusters: some stay empty, and no harm is done.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            kmeans.fit(rows)
+        # No more than there are distinct codes: k-means would warn of those that stay empty.
+        n_filled = _count_distinct(rows, n_clusters)
+        kmeans = KMeans(n_filled, n_init=n_init, random_state=seed).fit(rows)
         found = kmeans.cluster_centers_
         centers[:] = found[np.arange(n_clusters) % len(found)]
         counts[:] = np.bincount(kmeans.labels_, minlength=n_clusters)
@@ -188,3 +183,13 @@ def initial_centers(
         filled = counts > 0
         centers[filled] = np.stack(sums, axis=1)[filled] / counts[filled, None]
     return torch.from_numpy(centers), torch.from_numpy(counts)
+
+
+def _count_distinct(rows: np.ndarray, limit: int) -> int:
+    """Number of rows that differ, counted up to a limit."""
+    distinct = set()
+    for row in rows:
+        distinct.add((row + 0.0).tobytes())  # -0 is 0
+        if len(distinct) == limit:
+            break
+    return len(distinct)

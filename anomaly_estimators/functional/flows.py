@@ -292,7 +292,4 @@ def autoregressive_masks(
     # An output sees what is strictly before its input, a hidden unit what is up to its degree.
     outputs = (inputs - 1).repeat(n_outputs_per_input)
     degrees = [inputs, *hidden, outputs]
-    return [
-        (after.unsqueeze(1) >= before).to(torch.get_default_dtype())
-        for before, after in pairwise(degrees)
-    ]
+    return [(after.unsqueeze(1) >= before).float() for before, after in pairwise(degrees)]

@@ -11,6 +11,7 @@ from anomaly_estimators.functional.energy import (
     quadratic_energy,
 )
 from anomaly_estimators.nn.mlp import ACTIVATIONS
+from anomaly_estimators.nn.randomness import generator_for
 
 __all__ = ["EnergyNetwork"]
 
@@ -81,7 +82,9 @@ class EnergyNetwork(nn.Module):
         return torch.cat([energy_gradient(network.energy, rows) for rows in X.split(_ROWS)])
 
     def forward(self, X: Tensor) -> Tensor:
-        generator = None if self.training else torch.Generator(X.device).manual_seed(0)
+        generator = (
+            generator_for(X.device) if self.training else torch.Generator(X.device).manual_seed(0)
+        )
         drawn = torch.randn(X.shape, dtype=X.dtype, device=X.device, generator=generator)
         return energy_reconstruction(
             self.energy, X + self.noise * drawn, create_graph=torch.is_grad_enabled()

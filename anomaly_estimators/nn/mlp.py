@@ -7,6 +7,7 @@ from itertools import pairwise
 from torch import nn
 
 from anomaly_estimators.nn.normalisation import BatchNorm
+from anomaly_estimators.nn.randomness import Dropout
 
 __all__ = ["ACTIVATIONS", "MLP", "initialise"]
 
@@ -102,7 +103,7 @@ class MLP(nn.Sequential):
                     layers.append(BatchNorm(n_out, affine=False))
                 layers.append(ACTIVATIONS[activation]())
                 if dropout:
-                    layers.append(nn.Dropout(dropout))
+                    layers.append(Dropout(dropout))
         super().__init__(*layers)
         for layer in self:
             if isinstance(layer, nn.Linear):

@@ -1,7 +1,8 @@
 """Noise on the rows of a batch."""
 
-import torch
 from torch import Tensor, nn
+
+from anomaly_estimators.nn.randomness import randn_like
 
 __all__ = ["GaussianNoise"]
 
@@ -30,7 +31,7 @@ class GaussianNoise(nn.Module):
     def forward(self, X: Tensor) -> Tensor:
         if not self.training or self.std == 0:
             return X
-        return X + self.std * torch.randn_like(X)
+        return X + self.std * randn_like(X)
 
     def extra_repr(self) -> str:
         return f"std={self.std}"

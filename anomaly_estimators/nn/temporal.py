@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from anomaly_estimators.nn.autoencoder import AutoencoderNetwork
 from anomaly_estimators.nn.conv import _check_layers, _check_positive, fold
 from anomaly_estimators.nn.mlp import ACTIVATIONS, MLP, initialise
+from anomaly_estimators.nn.randomness import Dropout2d
 from anomaly_estimators.nn.strided import StridedConvDecoder, _check_dropout
 
 __all__ = ["LSTMEncoder", "TemporalConvEncoder", "temporal_autoencoder"]
@@ -92,7 +93,7 @@ class _ResidualBlock(nn.Module):
 
         def after() -> list[nn.Module]:
             # A filter is dropped at all positions at once: neighbours would give it away.
-            return [ACTIVATIONS[activation](), *([nn.Dropout2d(dropout)] if dropout else [])]
+            return [ACTIVATIONS[activation](), *([Dropout2d(dropout)] if dropout else [])]
 
         self.branch = nn.Sequential(
             _CausalConv(n_in, n_out, kernel_size, activation, dilation=dilation),

@@ -20,6 +20,7 @@ from anomaly_estimators.functional.variational import (
 )
 from anomaly_estimators.nn.mlp import ACTIVATIONS, initialise
 from anomaly_estimators.nn.normalisation import BatchNorm
+from anomaly_estimators.nn.randomness import randn_like
 
 __all__ = [
     "LIKELIHOODS",
@@ -73,14 +74,14 @@ class M2Evidence(NamedTuple):
 
 
 def draw(parameters: GaussianParameters) -> Tensor:
-    """Draw once from each Gaussian, by torch's global generator; gradients reach the parameters.
+    """Draw once from each Gaussian; gradients reach the parameters.
 
     Examples
     --------
     >>> draw(GaussianParameters(torch.ones(3, 2), torch.zeros(3, 2))).shape
     torch.Size([3, 2])
     """
-    return reparametrise(*parameters, torch.randn_like(parameters.mean))
+    return reparametrise(*parameters, randn_like(parameters.mean))
 
 
 def with_classes(values: Tensor, n_classes: int) -> Tensor:
@@ -478,7 +479,7 @@ class M2Network(nn.Module):
 
     def forward(self, X: Tensor) -> M2Evidence:
         posterior = self._posterior(X)
-        noise = torch.randn_like(posterior.mean[:, :1])
+        noise = randn_like(posterior.mean[:, :1])
         z = reparametrise(*posterior, noise)
         outputs = self.decoder(with_classes(z, self.n_classes))
         log_likelihood = self.decoder.likelihood(X.unsqueeze(1), outputs)

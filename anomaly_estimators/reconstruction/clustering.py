@@ -16,6 +16,7 @@ from anomaly_estimators.functional.clustering import (
     nearest_center,
 )
 from anomaly_estimators.nn.clustering import ClusteringNetwork
+from anomaly_estimators.nn.randomness import generator_for
 from anomaly_estimators.row_blocks import join
 from anomaly_estimators.training.phases import Phase
 from anomaly_estimators.training.placement import hold_out
@@ -149,7 +150,8 @@ class DCN(ReconstructingDetector):
             return clustering_loss(code, reconstruction, X, module.centers, self.clustering_weight)
 
         def begin(batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-            seed = int(torch.randint(2**31 - 1, (), device="cpu"))
+            generator = generator_for(torch.device("cpu"))
+            seed = int(torch.randint(2**31 - 1, (), generator=generator, device="cpu"))
             module.place((X for X, _ in batches), n_init=self.n_init, seed=seed)
 
         return [

@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 from skorch.history import History
 
+from anomaly_estimators.nn.randomness import current_generators
 from anomaly_estimators.training.averaging import WeightAveraging
 from anomaly_estimators.training.batches import make_batches
 from anomaly_estimators.training.callbacks import LOGGERS, check_callbacks
@@ -22,6 +23,7 @@ from anomaly_estimators.training.guards import FiniteGuard
 from anomaly_estimators.training.net import DetectorNet
 from anomaly_estimators.training.phases import Phase
 from anomaly_estimators.training.progress import ProgressBar
+from anomaly_estimators.training.redirection import redirected
 from anomaly_estimators.training.stopping import EarlyStopping, StopPhase
 
 __all__ = ["TrainingOptions", "run_phases"]
@@ -52,7 +54,8 @@ class _Conductor(Callback):
         run = self.run
         net.epoch_ = run.epoch
         net.history.record("phase", net.phase_.name)
-        factor = run.options.schedule(run.epoch / net.phase_.max_iter) * run.guard.rate_
+        with redirected():
+            factor = run.options.schedule(run.epoch / net.phase_.max_iter) * run.guard.rate_
         # Set only when it changes, so that a user's own scheduler is left in peace; a new optimizer
         # (after a rollback) needs it again.
         if (factor, id(net.optimizer_)) != run.applied:
@@ -74,6 +77,7 @@ class _Run:
         self.net = net
         self.options = options
         self.generator = generator
+        self.drawn_from = current_generators()
         self.guard = FiniteGuard()
         self.averaging = WeightAveraging(options.ema_decay) if options.ema_decay else None
         self.checkpointer = (
@@ -143,8 +147,8 @@ class _Run:
                 self.options.early_stopping.state_dict() if self.options.early_stopping else None
             ),
             "shuffle": self.generator.get_state(),
-            "random": torch.random.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state(self.net.device) if cuda else None,
+            "random": self.drawn_from["cpu"].get_state(),
+            "random_cuda": self.drawn_from["cuda"].get_state() if cuda else None,
             "history": [
                 {k: _plain(v) for k, v in row.items() if isinstance(_plain(v), int | float | str)}
                 for row in self.net.history
@@ -170,9 +174,9 @@ class _Run:
         if self.options.early_stopping:
             self.options.early_stopping.load_state_dict(state["early_stopping"])
         self.generator.set_state(state["shuffle"])
-        torch.random.set_rng_state(state["random"])
+        self.drawn_from["cpu"].set_state(state["random"])
         if state["random_cuda"] is not None and self.net.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random_cuda"], self.net.device)
+            self.drawn_from["cuda"].set_state(state["random_cuda"])
 
 
 def run_phases(
@@ -184,7 +188,7 @@ def run_phases(
     generator: torch.Generator,
     resume: dict | None = None,
 ) -> bool:
-    """Train a net through its phases.
+    """Train a net through its phases, within :func:`isolated_randomness`.
 
     Parameters
     ----------
@@ -288,7 +292,8 @@ def _close_interrupted(run: _Run, phases: Sequence[Phase], dataset) -> None:
 def _prepare(phase: Phase, net: DetectorNet, dataset) -> None:
     """Let a phase look at the training rows before it begins."""
     (phase.module or net.module_).eval()
-    phase.begin(make_batches(dataset, net.batch_size))
+    with redirected():
+        phase.begin(make_batches(dataset, net.batch_size))
 
 
 def _plain(value):

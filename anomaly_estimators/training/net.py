@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from anomaly_estimators.training.batches import make_batches
 from anomaly_estimators.training.callbacks import LOGGERS, reads_batches
+from anomaly_estimators.training.foreign import may_draw
 from anomaly_estimators.training.phases import Phase
 from anomaly_estimators.training.placement import place_rows
+from anomaly_estimators.training.redirection import redirected
 from anomaly_estimators.training.rows import RowSource
 from anomaly_estimators.training.stopping import StopPhase
 from anomaly_estimators.training.twin import DoubleTwin
@@ -68,12 +70,15 @@ class DetectorNet(skorch.NeuralNet):
     module : torch.nn.Module
         The whole network.
     weight_decay : float
+    foreign : bool, default=False
+        Whether the phases are not the library's, so that anything in them may draw random numbers.
     All other parameters are those of :class:`skorch.NeuralNet`.
     """
 
-    def __init__(self, *args, weight_decay: float = 0.0, **kwargs):
+    def __init__(self, *args, weight_decay: float = 0.0, foreign: bool = False, **kwargs):
         super().__init__(*args, **kwargs)
         self.weight_decay = weight_decay
+        self.foreign = foreign
         # Losses of the phase that are the best so far.
         self.best_losses_: dict[str, float] = {}
         # Epochs of the phase that are complete.
@@ -108,6 +113,10 @@ class DetectorNet(skorch.NeuralNet):
         self.epoch_ = 0
         self.max_epochs = phase.max_iter
         self.best_losses_ = {}
+        # Only where it is needed: it costs every call of torch a microsecond.
+        foreign = self.foreign or any(map(may_draw, self.module_.modules()))
+        self.drawing = redirected if foreign else nullcontext
+        self.stepping = nullcontext if isinstance(self.optimizer, str) else redirected
         with self._current_init_context("optimizer"):
             self.initialize_optimizer()
 
@@ -123,6 +132,9 @@ class DetectorNet(skorch.NeuralNet):
         self.after_step: Callable[[], None] | None = None
         # Context in which held-out rows are evaluated, and the best weights are kept.
         self.evaluation: Callable[[], AbstractContextManager] = nullcontext
+        # Contexts in which the module and its loss, and the optimizer, draw random numbers.
+        self.drawing: Callable[[], AbstractContextManager] = nullcontext
+        self.stepping: Callable[[], AbstractContextManager] = nullcontext
 
     def __getstate__(self):
         # A callback may pickle the net while it is trained.
@@ -159,7 +171,7 @@ class DetectorNet(skorch.NeuralNet):
         return self
 
     def _get_param_names(self):
-        own = ("after_step", "evaluation")
+        own = ("after_step", "drawing", "evaluation", "stepping")
         return [n for n in super()._get_param_names() if n not in own and not n.startswith("_")]
 
     def set_params(self, **params):
@@ -249,14 +261,15 @@ class DetectorNet(skorch.NeuralNet):
 
     def train_step(self, batch, **fit_params):
         phase = self.current_phase
-        if self._listeners("on_grad_computed"):
-            step = super().train_step(batch, **fit_params)
-        else:
-            self.optimizer_.zero_grad()
-            step = self.train_step_single(batch, **fit_params)
-            self.optimizer_.step()
+        with self.stepping():
+            if self._listeners("on_grad_computed"):
+                step = super().train_step(batch, **fit_params)
+            else:
+                self.optimizer_.zero_grad()
+                step = self.train_step_single(batch, **fit_params)
+                self.optimizer_.step()
         if phase.observe is not None:
-            with torch.no_grad():
+            with torch.no_grad(), self.drawing():
                 phase.observe(step["y_pred"])
         if self.after_step is not None:
             self.after_step()
@@ -265,15 +278,16 @@ class DetectorNet(skorch.NeuralNet):
     def train_step_single(self, batch, **fit_params):
         phase = self.current_phase
         X, y = batch
-        outputs = self.infer(X)
-        loss = phase.loss(outputs, X, y)
-        loss.backward()
+        with self.drawing():
+            outputs = self.infer(X)
+            loss = phase.loss(outputs, X, y)
+            loss.backward()
         return {"loss": loss, "y_pred": outputs}
 
     def validation_step(self, batch, **fit_params):
         phase = self.current_phase
         X, y = batch
-        with torch.no_grad():
+        with torch.no_grad(), self.drawing():
             outputs = self.infer(X)
             return {"loss": phase.loss(outputs, X, y), "y_pred": outputs}
 
@@ -343,14 +357,16 @@ class DetectorNet(skorch.NeuralNet):
     def tell(self, listeners: Sequence[Callback], event: str, **kwargs) -> None:
         """Tell some callbacks of an event."""
         stopped = False
-        for callback in listeners:
-            try:
-                getattr(callback, event)(self, **kwargs)
-            except KeyboardInterrupt:
-                # By which skorch's ends a training in order: the others have to hear of the epoch.
-                if not isinstance(callback, EarlyStopping):
-                    raise
-                stopped = True
+        # What the callbacks of users draw is the fit's too.
+        with redirected() if self.callbacks else nullcontext():
+            for callback in listeners:
+                try:
+                    getattr(callback, event)(self, **kwargs)
+                except KeyboardInterrupt:
+                    # By which skorch's ends a training in order: the others have to hear of the epoch.
+                    if not isinstance(callback, EarlyStopping):
+                        raise
+                    stopped = True
         if stopped:
             raise StopPhase
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from anomaly_estimators.functional.reconstruction import squared_error
+from anomaly_estimators.nn.randomness import rand_like
 from anomaly_estimators.training.phases import Phase
 
 __all__ = ["autoencoder_phases", "reconstruction_loss"]
@@ -49,7 +50,7 @@ class _LayerAutoencoder(nn.Module):
                 X = layer(X)
         corrupted = X
         if self.corruption and self.training:
-            corrupted = X * (torch.rand_like(X) >= self.corruption)
+            corrupted = X * (rand_like(X) >= self.corruption)
         return X, self.decoder(self.encoder(corrupted))
 
 

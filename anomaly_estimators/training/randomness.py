@@ -1,58 +1,40 @@
-"""Seeds and types that stay inside a fit."""
+"""Random numbers that belong to a fit."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-__all__ = ["isolated_randomness", "single_precision"]
+from anomaly_estimators.nn.randomness import drawing_from
+
+__all__ = ["isolated_randomness"]
 
 
 @contextmanager
 def isolated_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch for the time of a training block and put the global generators back after it.
+    """Give a training block in this thread generators of its own.
 
-    Only the generators that the block can draw from are touched: the CPU's, and that of ``device``.
+    The library's layers draw from them, and what else is called within
+    :func:`~anomaly_estimators.training.redirection.redirected`. Nothing that another thread can see
+    is read or moved.
 
     Parameters
     ----------
     seed : int
     device : torch.device
+        Where the block draws from, beside the CPU.
 
     Examples
     --------
+    >>> from anomaly_estimators.nn.randomness import rand_like
     >>> before = torch.random.get_rng_state()
     >>> with isolated_randomness(0, torch.device("cpu")):
-    ...     a = torch.rand(1)
+    ...     a = rand_like(torch.zeros(1))
     >>> bool((torch.random.get_rng_state() == before).all())
     True
     """
-    cuda = [device.index or 0] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        # torch.manual_seed would seed every accelerator, also those that are not put back.
-        torch.default_generator.manual_seed(seed)
-        for index in cuda:
-            torch.cuda.default_generators[index].manual_seed(seed)
-        # Also for a caller who has switched gradients off.
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-
-
-@contextmanager
-def single_precision() -> Iterator[None]:
-    """Build networks in float32 for the time of a block, whatever torch's default type is.
-
-    Casting the finished network instead would also cast what a method keeps in float64 on purpose.
-
-    Examples
-    --------
-    >>> with single_precision():
-    ...     torch.zeros(1).dtype
-    torch.float32
-    """
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
+    places = {"cpu": torch.device("cpu"), device.type: device}
+    generators = {kind: torch.Generator(place).manual_seed(seed) for kind, place in places.items()}
+    # The gradients, also for a caller who has switched them off.
+    with drawing_from(generators), torch.inference_mode(False), torch.enable_grad():
         yield
-    finally:
-        torch.set_default_dtype(before)

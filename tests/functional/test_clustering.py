@@ -218,6 +218,19 @@ def test_more_runs_find_a_start_that_is_no_worse():
     assert spread[1] < spread[0]
 
 
+def test_filters_of_warnings_which_all_threads_share_are_not_touched(monkeypatch):
+    seen = []
+
+    class Watched(KMeans):
+        def fit(self, *args, **kwargs):
+            seen.append(list(warnings.filters))
+            return super().fit(*args, **kwargs)
+
+    monkeypatch.setattr("anomaly_estimators.functional.clustering.KMeans", Watched)
+    initial_centers(torch.zeros(4, 2), 3, n_init=1, seed=0)
+    assert seen == [list(warnings.filters)]
+
+
 @pytest.mark.parametrize("distinct", [1, 2, 3])
 def test_fewer_distinct_codes_than_clusters(distinct):
     Z = torch.arange(12.0)[:, None] % distinct
