@@ -111,8 +111,9 @@ class GMM(OutlierDetector):
     anomalies.
 
     The density is that of the unscaled rows, so that the mean score of held-out rows also compares
-    scalers; but no steps of a pipeline, which change the rows before they come here. With ``scaler=None`` it is scikit-learn's. Rows are centred before EM, which changes
-    nothing but rounding.
+    scalers; but no steps of a pipeline, which change the rows before they come here. With
+    ``scaler=None`` it is scikit-learn's. Rows are centred before EM, which changes nothing but
+    rounding.
 
     References
     ----------
