@@ -112,7 +112,8 @@ class GMM(OutlierDetector):
 
     The density is that of the unscaled rows, so that the mean score of held-out rows also compares
     scalers; but no steps of a pipeline, which change the rows before they come here. With
-    ``scaler=None`` it is scikit-learn's. Rows are centred before EM, which changes nothing but rounding.
+    ``scaler=None`` it is scikit-learn's. Rows are centred before EM, which changes nothing but
+    rounding.
 
     References
     ----------

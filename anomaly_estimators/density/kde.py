@@ -49,7 +49,7 @@ _PIECE_VALUES = 2**16
 
 # In bandwidths: a row this near to a training row is taken for it. Wider than the rounding of float32
 # and of steps before this one, and so narrow that new rows lie there by rare chance.
-_SAME = 1e-5
+_SAME = 1e-4
 
 
 class KDE(OutlierDetector):
@@ -132,7 +132,7 @@ default="gaussian"
 
     A training row has a kernel of its own, which no new row has: with it, in many features, every
     training row would lie above every new one, and a threshold between training rows would tell
-    nothing. So a row within 1e-5 bandwidths of a training row is scored as if that one had been left
+    nothing. So a row within 1e-4 bandwidths of a training row is scored as if that one had been left
     out. New rows that are copies of training rows are scored so too, for a score is a function of the
     model and the row; where there are several copies, one of them is left out.
 

@@ -13,6 +13,7 @@ from scipy.special import gamma, logsumexp
 from scipy.stats import gaussian_kde
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, KFold, RepeatedKFold, ShuffleSplit
@@ -312,6 +313,14 @@ def test_training_rows_are_known_again_after_rounding(X, params):
     expected = expected.score_samples(StandardScaler().fit(X).transform(moved))
     volume = np.log(X.std(axis=0)).sum()
     np.testing.assert_allclose(detector.score_samples(moved) + volume, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_training_rows_are_known_again_behind_a_step_that_rounds(dtype):
+    X = load_breast_cancer().data[:120].astype(dtype)
+    hybrid = make_pipeline(PCA(8), KDE(random_state=0)).fit(X)
+    alone = [hybrid.score_samples(row[None])[0] for row in X]
+    np.testing.assert_allclose(alone, hybrid.score_samples(X), atol=0.02)
 
 
 def test_rows_that_were_not_drawn_are_new_rows(X):
