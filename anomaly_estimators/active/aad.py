@@ -85,6 +85,8 @@ class AAD(ActiveDetector):
     -----
     ConvergenceWarning
         If the weights are not the best ones, to one thousandth of the objective.
+    UserWarning
+        If all rows that a forest has seen are equal: it gives every row the same score then.
 
     See Also
     --------
@@ -198,7 +200,7 @@ class AAD(ActiveDetector):
         self.weights_ = _equal_weights(self._features)
         self._table = self._observe(X)
         self.quantile_, _ = _ranked(self._table.sums, self.tau)
-        self._taught = np.flatnonzero(labels)
+        self._taught = self._identical(X).one_of_each(labels)
         if len(self._taught):
             self._learn_weights(labels)
 
@@ -207,7 +209,9 @@ class AAD(ActiveDetector):
         if table is None or table.rows is not X:
             self._table = self._observe(X)
         # Rows that were judged again count as new; those of another table are all among these.
-        kept = self._taught[~np.isin(self._taught, taught) & (self._taught < len(labels))]
+        kept = self._taught[self._taught < len(labels)]
+        firsts = self._identical(X).firsts
+        kept = kept[~np.isin(firsts[kept], firsts[taught])]
         order = np.concatenate([kept, taught])
         self._taught = order[labels[order] != 0]
         self._learn_weights(labels)
@@ -257,15 +261,16 @@ class AAD(ActiveDetector):
 
     def _calibrate(self, X: np.ndarray) -> None:
         # The sums of the table are at hand.
-        scores = (self._table.sums - self.quantile_).astype(_precision(X))
+        scores = -(self.quantile_ - self._table.sums).astype(_precision(X))
         self._set_threshold(finite_scores(scores), X)
 
     def _anomaly_score(self, X: np.ndarray) -> np.ndarray:
         features = self._features
         scores = np.empty(X.shape[0], dtype=_precision(X))
         for part, piece in pieces(X, len(features.starts) - 1):
-            # From the quantile, because float32 has no digits to spare for what all rows share.
-            scores[part] = features.score(features.locate(piece), self.weights_) - self.quantile_
+            # From the quantile, because float32 has no digits to spare for what all rows share. Turned
+            # round here and once more as a score, which is no negative zero then.
+            scores[part] = -(self.quantile_ - features.score(features.locate(piece), self.weights_))
         return scores
 
     # Files hold the arrays of the features.
