@@ -139,10 +139,11 @@ class ActiveDetector(OutlierDetector):
             if goes_on:
                 labels, taught = self.labels_, np.empty(0, dtype=np.intp)
             else:
-                labels = self._shared(rows, read_labels(y, rows))
+                labels = read_labels(y, rows)
+                self._check_labels(labels)
+                labels = self._shared(rows, labels)
                 taught = self._identical(rows).one_of_each(labels)
                 self._answered = np.empty(0, dtype=np.int64)
-            self._check_labels(labels)
             self._learn(X, rows, labels, taught)
         return self
 
@@ -295,7 +296,6 @@ class ActiveDetector(OutlierDetector):
         # Rows that were taught, in their order.
         self._answered = np.empty(0, dtype=np.int64)
         labels = self._shared(X, labels)
-        self._check_labels(labels)
         self._start(X, labels)
         self.labels_ = labels
 

@@ -151,6 +151,17 @@ def test_labels_of_a_fit_hold_for_identical_rows(cls):
 
 
 @detectors
+def test_a_table_of_one_row_many_times_may_have_a_label(cls):
+    rows, y = np.full((12, 3), 2.5), np.zeros(12)
+    y[3] = -1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for detector in (small(cls).fit(rows, y), small(cls).fit(rows).partial_fit(rows, y)):
+            assert (detector.labels_ == -1).all() and not len(detector.query(rows))
+            assert np.isfinite(detector.partial_fit(rows).score_samples(rows)).all()
+
+
+@detectors
 @pytest.mark.parametrize("call", ["fit", "partial_fit"])
 def test_labels_that_contradict_one_another_are_kept_with_a_warning(cls, call):
     first, second, third = np.flatnonzero(KIND == 0)
