@@ -45,7 +45,8 @@ def finite_scores(anomaly_scores: np.ndarray) -> np.ndarray:
     >>> finite_scores(np.array([1.0, -2.0, np.nan])).tolist()
     [-1.0, 2.0, -1.7976931348623157e+308]
     """
-    scores = -anomaly_scores
+    # Not by the sign alone: the score of 0 is no negative zero.
+    scores = 0.0 - anomaly_scores
     lowest = np.finfo(scores.dtype).min
     return np.nan_to_num(scores, copy=False, nan=lowest, posinf=lowest, neginf=lowest)
 

@@ -43,15 +43,17 @@ def data_fingerprint(X: np.ndarray, y: np.ndarray | None = None, extra: str = ""
     return digest.hexdigest()
 
 
-def row_fingerprints(X: np.ndarray) -> np.ndarray:
+def row_fingerprints(X: np.ndarray, dtype: type = np.float32) -> np.ndarray:
     """Numbers by which rows are known again, alone or among others, in either precision.
 
-    Rows that are the same as float32 have the same number, and others have different ones but by a
-    chance of about 2 to the power of -64 for a pair.
+    Rows that are the same in a precision have the same number, and others have different ones but by
+    a chance of about 2 to the power of -64 for a pair.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
+    dtype : {numpy.float32, numpy.float64}, default=numpy.float32
+        The precision.
 
     Returns
     -------
@@ -72,8 +74,8 @@ def row_fingerprints(X: np.ndarray) -> np.ndarray:
     for start in range(0, X.shape[0], step):
         with np.errstate(over="ignore"):
             # A zero of either sign is the same number.
-            rows = np.ascontiguousarray(X[start : start + step], dtype=np.float32) + np.float32(0)
-        bits = rows.view(np.uint32).astype(np.uint64)
+            rows = np.ascontiguousarray(X[start : start + step], dtype=dtype) + dtype(0)
+        bits = rows.view(f"u{rows.itemsize}").astype(np.uint64)
         mixed = (bits + factors[0]) * factors[1]
         keys[start : start + step] = _scrambled(_scrambled(mixed).sum(axis=1, dtype=np.uint64))
     return keys

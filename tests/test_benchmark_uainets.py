@@ -43,6 +43,13 @@ def test_found_rows_are_counted_by_the_truth_whatever_the_expert_says(problem):
     np.testing.assert_array_equal(right, wrong)
 
 
+@pytest.mark.parametrize("method", ["DAE_uai", "DAE_uai, defaults", "LODA-AAD", "Tree-AAD"])
+def test_every_row_costs_a_verdict_as_in_the_papers(method, problem):
+    twice = Problem(np.repeat(problem.X[::30], 3, axis=0), np.repeat(problem.truth[::30], 3))
+    found, _ = audits.audit(method, twice, 0, 30, 10)
+    assert len(found) == 30
+
+
 def test_clean_training_is_judged_by_rows_that_it_has_not_seen(problem):
     f1, seconds = audits.semi_supervised_f1("DAGMM (clean)", problem, 0)
     assert 0 <= f1 <= 1 and seconds > 0

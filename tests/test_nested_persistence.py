@@ -441,6 +441,7 @@ def test_nothing_of_the_class_can_be_hidden(name, contents, attempt):
         "_seed",
         "labels_",
         "n_rounds_",
+        "_answered",
         "chosen_score_",
         "loss_curve_",
         "_starts_warm",
@@ -566,6 +567,7 @@ def test_weights_of_another_network_within_are_refused(contents, attempt):
         ("offset_", {"float": "nan"}),
         ("labels_", None),
         ("labels_", [0, 1]),
+        ("_answered", [0, 1]),
         ("loss_curve_", None),
         ("n_rounds_", "many"),
         ("_seed", -1),
@@ -576,8 +578,8 @@ def test_weights_of_another_network_within_are_refused(contents, attempt):
 def test_attributes_that_are_none_are_refused(key, value, contents, attempt):
     def edit(document, arrays):
         document["state"][key] = value
-        if key == "labels_":
-            del arrays["attribute.labels_"]
+        if f"attribute.{key}" in arrays:
+            del arrays[f"attribute.{key}"]
 
     with pytest.raises(LoadError):
         attempt(contents, edit)

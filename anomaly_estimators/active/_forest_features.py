@@ -1,5 +1,7 @@
 """Features of rows from an isolation forest: the nodes, or the leaves, that they pass through."""
 
+import warnings
+
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.base import clone
@@ -184,7 +186,16 @@ def _(detector: IsolationForest, X, *, forest_features, random_state) -> ForestF
         rows = np.empty(X.shape, dtype=np.float32)
         for part, piece in pieces(X, 1):
             rows[part] = scale(piece, exponents)
-    return ForestFeatures.of(forest.fit(rows), exponents, forest_features)
+    features = ForestFeatures.of(forest.fit(rows), exponents, forest_features)
+    if (features.sizes == 1).all():
+        warnings.warn(
+            "The forest has learned nothing: in single precision, all rows that its trees have seen are "
+            "equal, so every row will have the same score, however far off it is. Take AAD(LODA()), which "
+            "tells whether a row is equal to these, or fit rows that differ.",
+            UserWarning,
+            stacklevel=8,
+        )
+    return features
 
 
 def _paths(children: np.ndarray, leaves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

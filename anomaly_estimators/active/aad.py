@@ -86,6 +86,8 @@ class AAD(ActiveDetector):
     -----
     ConvergenceWarning
         If the weights are not the best ones, to one thousandth of the objective.
+    UserWarning
+        If all rows that a forest has seen are equal: it gives every row the same score then.
 
     See Also
     --------
@@ -199,7 +201,7 @@ class AAD(ActiveDetector):
         self.weights_ = _equal_weights(self._features)
         self._table = self._observe(X)
         self.quantile_, _ = _ranked(self._table.sums, self.tau)
-        self._taught = np.flatnonzero(labels)
+        self._taught = self._identical(X).one_of_each(labels)
         if len(self._taught):
             self._learn_weights(labels)
 
@@ -208,7 +210,9 @@ class AAD(ActiveDetector):
         if table is None or table.rows is not X:
             self._table = self._observe(X)
         # Rows that were judged again count as new; those of another table are all among these.
-        kept = self._taught[~np.isin(self._taught, taught) & (self._taught < len(labels))]
+        kept = self._taught[self._taught < len(labels)]
+        firsts = self._identical(X).firsts
+        kept = kept[~np.isin(firsts[kept], firsts[taught])]
         order = np.concatenate([kept, taught])
         self._taught = order[labels[order] != 0]
         self._learn_weights(labels)

@@ -1,6 +1,6 @@
 """What was asked and answered in an audit, event by event."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["Ledger", "recount"]
 
@@ -13,6 +13,8 @@ class Ledger:
     - ``{"ask": rows}`` hands rows to the expert. It opens a round, unless the one before is not yet
       answered in full: then it replaces what is left of that one.
     - ``{"row": row, "verdict": verdict}`` is the answer on the next of these rows.
+    - ``{"copies": rows, "of": row}`` says to which rows else an answer applies, because they are
+      identical. One that is asked for later all the same has an answer of its own from then on.
     - ``{"revise": row, "verdict": verdict}`` corrects an earlier answer.
 
     Parameters
@@ -26,6 +28,8 @@ class Ledger:
         The rows in the order of their verdicts, with the round of each, counted from 1.
     rest : list of int
         Rows of the last round that are asked and not answered.
+    copies : dict of int to int
+        Rows that were not asked for, each with the identical one whose answer applies.
     n_found : int
         Number of anomalies.
 
@@ -44,6 +48,7 @@ class Ledger:
         self.verdicts: list[int] = []
         self.rounds: list[int] = []
         self.rest: list[int] = []
+        self.copies: dict[int, int] = {}
         self.n_found = 0
         self._place: dict[int, int] = {}
         self._round = 1
@@ -56,6 +61,10 @@ class Ledger:
     def pending(self) -> list[int]:
         """What is left of a round that is answered in part."""
         return self.rest if self._answered else []
+
+    def has_verdict(self, row: int) -> bool:
+        """Whether a row was judged itself."""
+        return row in self._place
 
     def last_round(self) -> tuple[list[int], list[int]]:
         """Rows and verdicts of the last round."""
@@ -75,6 +84,8 @@ class Ledger:
                 self._ask(rows)
             case {"row": row, "verdict": verdict}:
                 self._answer(row, _checked(verdict))
+            case {"copies": list(rows), "of": row}:
+                self._copy(rows, row)
             case {"revise": row, "verdict": verdict}:
                 self._revise(row, _checked(verdict))
             case _:
@@ -96,6 +107,7 @@ class Ledger:
     def _answer(self, row, verdict: int) -> None:
         if type(row) is not int or not self.rest or row != self.rest[0]:
             raise ValueError(f"it has a verdict on row {row!r:.40}, which was not asked for")
+        self.copies.pop(row, None)
         self._place[row] = len(self.indices)
         self.indices.append(row)
         self.verdicts.append(verdict)
@@ -103,6 +115,14 @@ class Ledger:
         self.n_found += verdict < 0
         self._answered += 1
         self.rest = self.rest[1:]
+
+    def _copy(self, rows: list, row) -> None:
+        if type(row) is not int or row not in self._place:
+            raise ValueError(f"it copies row {row!r:.40}, which has no verdict")
+        for copy in rows:
+            if type(copy) is not int or not 0 <= copy < self.n_rows or copy in self._place:
+                raise ValueError(f"it takes row {copy!r:.40} for a copy")
+        self.copies.update(dict.fromkeys(rows, row))
 
     def _revise(self, row, verdict: int) -> None:
         if type(row) is not int or row not in self._place:
@@ -113,19 +133,27 @@ class Ledger:
 
 
 def recount(
-    indices: Iterable[int], verdicts: Iterable[int], rounds: Iterable[int], pending: Iterable[int]
+    indices: Iterable[int],
+    verdicts: Iterable[int],
+    rounds: Iterable[int],
+    pending: Iterable[int],
+    copies: Mapping[int, int],
 ) -> Iterator[dict]:
     """Records of an audit of which the outcome is known.
 
     Examples
     --------
-    >>> for record in recount([4, 2], [-1, 1], [1, 2], pending=[7]):
+    >>> for record in recount([4, 2], [-1, 1], [1, 2], pending=[7], copies={5: 2}):
     ...     print(record)
     {'ask': [4]}
     {'row': 4, 'verdict': -1}
     {'ask': [2, 7]}
     {'row': 2, 'verdict': 1}
+    {'copies': [5], 'of': 2}
     """
+    copied: dict[int, list] = {}
+    for copy, row in copies.items():
+        copied.setdefault(row, []).append(copy)
     by_round: dict[int, list] = {}
     for index, verdict, number in zip(indices, verdicts, rounds, strict=True):
         by_round.setdefault(int(number), []).append((int(index), int(verdict)))
@@ -135,6 +163,8 @@ def recount(
         yield {"ask": [row for row, _ in given] + rest}
         for row, verdict in given:
             yield {"row": row, "verdict": verdict}
+            if row in copied:
+                yield {"copies": copied[row], "of": row}
 
 
 def _checked(verdict) -> int:

@@ -179,8 +179,9 @@ class LODA(OutlierDetector):
             total = np.zeros(logs.shape[1])
             # One by one: a row has the same sum alone and among others, to the last bit.
             for member in logs:
-                total -= member
-            scores[part] = total / len(logs)
+                total += member
+            # Turned round here and once more as a score, which is no negative zero then.
+            scores[part] = -(total / len(logs))
         return scores
 
     def _log_densities(self, X: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:

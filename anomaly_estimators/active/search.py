@@ -1,8 +1,8 @@
 """The audit loop: an expert judges a few rows a round, and the detector learns from each."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager, nullcontext, suppress
 from numbers import Integral
 from pathlib import Path
 
@@ -16,10 +16,19 @@ from sklearn.utils._param_validation import (
 from sklearn.utils.validation import _num_samples
 from tqdm.auto import tqdm
 
+from anomaly_estimators.active.duplicates import IdenticalRows
 from anomaly_estimators.active.history import AuditHistory
-from anomaly_estimators.active.ledger import Ledger, recount
+from anomaly_estimators.active.ledger import Ledger
 from anomaly_estimators.active.session import Session, describe_table, open_session
-from anomaly_estimators.active.verdicts import check_verdicts, find_contradiction
+from anomaly_estimators.active.verdicts import (
+    DOUBT,
+    check_verdicts,
+    find_contradiction,
+    is_in_doubt,
+    is_zero,
+    misread,
+    say_doubt,
+)
 from anomaly_estimators.fingerprint import data_fingerprint
 from anomaly_estimators.labels import read_labels
 
@@ -58,7 +67,7 @@ def active_search(
         as soon as it is given. Of an iterator, as many are taken as there are rows.
     budget : int
         Number of verdicts in all, those of the session so far included. The search ends before if
-        no row is left.
+        no row is left. Of identical rows one is asked for, see the notes.
     k : int, default=10
         Number of rows a round; the last one is smaller if the budget asks for it.
     y : array-like of shape (n_samples,), default=None
@@ -94,6 +103,13 @@ def active_search(
         attribute ``history`` with all verdicts given so far, those of a half-judged round included, and
         a note that tells how to go on. The detector has learned from the rounds that were complete.
 
+    Warns
+    -----
+    UserWarning
+        If all verdicts of the first round are +1, though its rows are the most suspicious ones, once:
+        where 1 stands for an anomaly, they are the wrong way round. :attr:`AuditHistory.notes` says so,
+        too, as long as it holds.
+
     See Also
     --------
     AuditHistory : What was found with which budget.
@@ -117,8 +133,13 @@ def active_search(
       does not know. Without a session it starts from a detector that is fitted already. A detector that
       is not fitted is fitted.
 
-    **Revising.** :meth:`AuditHistory.revise` corrects a verdict, in the session file if there is one.
-    Searches that go on from there learn it as if it had been right at once.
+    **Revising.** :meth:`AuditHistory.revise` corrects verdicts, in the session file if there is one.
+    Searches that go on from there learn them as if they had been right at once.
+
+    **Identical rows** have one verdict: the expert is asked for one of them, the budget counts it once,
+    the detector learns it once, and it holds for all. :attr:`AuditHistory.copies` names the others. Rows
+    are identical if they are equal in every value. To ask for each row, as the experiments of the
+    paper did, make the detector with ``duplicates="each"``.
 
     **The file** holds positions and verdicts, no values of the table, one JSON object a line. A line
     that was torn when the machine stopped is left out. On systems that have POSIX file locks, a
@@ -158,12 +179,11 @@ def active_search(
     known = _read_quietly(y, n_rows)
     with _open(path, X, known, history) as session:
         _check_past(session.ledger, known)
-        total = min(budget, n_rows - np.count_nonzero(known))
         title = f"{type(detector).__name__}: audit"
-        with tqdm(total=total, desc=title, unit="row", disable=not verbose) as bar:
-            audit = _Audit(detector, X, oracle, session, bar)
+        with tqdm(total=budget, desc=title, unit="row", disable=not verbose) as bar:
+            audit = _Audit(detector, X, oracle, known, session, bar)
             try:
-                audit.catch_up(y, known, resume)
+                audit.catch_up(y, resume)
                 audit.go_on(budget, k)
             except BaseException as error:
                 _attach(error, AuditHistory._from_ledger(session.ledger, session.path))
@@ -174,15 +194,17 @@ def active_search(
 class _Audit:
     """A search that is running."""
 
-    def __init__(self, detector, X, oracle, session: Session, bar: tqdm):
+    def __init__(self, detector, X, oracle, known: np.ndarray, session: Session, bar: tqdm):
         self.detector = detector
         self.X = X
         self.oracle = oracle
+        self.known = known
         self.session = session
         self.ledger = session.ledger
         self.bar = bar
+        self.n_before = len(self.ledger)
 
-    def catch_up(self, y, known: np.ndarray, resume: str) -> None:
+    def catch_up(self, y, resume: str) -> None:
         """Bring the detector to where the session stands."""
         rounds = list(_complete_rounds(self.ledger))
         labels = getattr(self.detector, "labels_", None)
@@ -190,25 +212,38 @@ class _Audit:
             # The table is compared here, and taken in again by a detector that comes from a file.
             self.detector.query(self.X, 1)
             judged = np.array(self.ledger.indices, dtype=np.int64)
-            contradiction = find_contradiction(judged, self.ledger.verdicts, labels)
+            verdicts = np.array(self.ledger.verdicts, dtype=np.int64)
+            contradiction = find_contradiction(judged, verdicts, labels)
             if contradiction is not None:
+                wrong = (labels[judged] != 0) & (labels[judged] != verdicts)
+                rows, right = judged[wrong].tolist(), verdicts[wrong].tolist()
                 raise ValueError(
                     "The detector and the session do not agree, the detector being first: "
-                    f"{contradiction} Say which one holds, to the detector by teach(..., revise=True) "
-                    "or to the session by history.revise; or pass resume='replay'."
+                    f"{contradiction} Say which one holds, to the detector by detector.teach({rows}, "
+                    f"{right}, revise=True) or to the session by history.revise({rows}, "
+                    f"{[-verdict for verdict in right]}); or pass resume='replay'."
                 )
         elif resume == "refit" and rounds:
-            labels = known.copy()
+            labels = self.known.copy()
             for rows, verdicts in rounds:
                 labels[rows] = verdicts
             self.detector.fit(self.X, labels)
         else:
             self.detector.fit(self.X, y)
-            labels = np.zeros(len(known), dtype=np.int8)
+            labels = np.zeros_like(self.known)
         for rows, verdicts in rounds:
             if (labels[rows] == 0).any():
-                self.detector.teach(rows, verdicts)
+                self.teach(rows, verdicts)
             self.show(len(rows))
+        self.identical = self.identical_rows()
+        # Of verdicts that were given when each row had its own.
+        missing = [record for row in self.ledger.indices for record in self.copies_of(row)]
+        if missing:
+            self.session.append(*missing)
+        judged = self.known.copy()
+        judged[self.ledger.indices] = self.ledger.verdicts
+        left = len(self.identical.untouched(judged))
+        self.bar.total = min(self.bar.total, len(self.ledger) + left)
         self.show(len(self.ledger) - self.bar.n)
 
     def go_on(self, budget: int, k: int) -> None:
@@ -238,11 +273,55 @@ class _Audit:
             self.session.append({"ask": rows})
         if rows:
             answer = self.oracle(np.array(rows, dtype=np.int64))
-            for given, verdicts in _read_answer(answer, rows, self.ledger.n_rows):
-                answers = zip(given, verdicts, strict=True)
-                self.session.append(*({"row": row, "verdict": v} for row, v in answers))
+            for given, verdicts in _read_answer(answer, rows, self.explain):
+                records = []
+                for row, verdict in zip(given, verdicts, strict=True):
+                    records += {"row": row, "verdict": verdict}, *self.copies_of(row)
+                self.session.append(*records)
                 self.show(len(given))
-        self.detector.teach(*self.ledger.last_round())
+        rows, verdicts = self.ledger.last_round()
+        if is_in_doubt(self.ledger.verdicts, len(self.ledger) - len(rows)):
+            cure = "history.revise(history.indices, -1), before going on"
+            warnings.warn(say_doubt(len(self.ledger), cure), UserWarning, stacklevel=4)
+        self.teach(rows, verdicts)
+
+    def teach(self, rows: list[int], verdicts: list[int]) -> None:
+        """Teach a round; doubts of the detector are told by the search, with its own cure."""
+        with _muted(DOUBT) if min(verdicts) > 0 else nullcontext():
+            self.detector.teach(rows, verdicts)
+
+    def explain(self, row: int, value) -> str:
+        """Say what is wrong with an answer, and with those before it."""
+        message = (
+            f"The oracle's verdict on row {row} is {value!r:.60}, but must be -1 for an anomaly or +1 for "
+            "a normal row. Where the expert cannot tell, +1 can be revised later. Answers of 1 for an "
+            "anomaly and 0 for a normal row are turned by np.where(answers == 1, -1, 1)."
+        )
+        # All that was ever answered, or else by this oracle.
+        start = self.n_before if self.ledger.n_found else 0
+        if not is_zero(value) or min(self.ledger.verdicts[start:], default=-1) < 0:
+            return message
+        path = self.session.path
+        kept = "error.history" if path is None else f"AuditHistory.load({str(path)!r})"
+        rows = self.ledger.indices[start:]
+        return message + misread(rows, f"history = {kept}.revise({rows}, -1), before going on")
+
+    def identical_rows(self) -> IdenticalRows:
+        """Rows that have one verdict, if the detector knows of any."""
+        find = getattr(self.detector, "_identical", None)
+        if find is None:
+            return IdenticalRows.none(self.ledger.n_rows)
+        return find(self.detector._pool.rows)
+
+    def copies_of(self, row: int) -> list[dict]:
+        """Record of the rows for which the verdict on one holds, too; none if there are none."""
+        ledger, others = self.ledger, self.identical.others(row)
+        copies = [
+            other
+            for other in others[self.known[others] == 0].tolist()
+            if not ledger.has_verdict(other) and other not in ledger.copies
+        ]
+        return [{"copies": copies, "of": row}] if copies else []
 
     def show(self, n: int) -> None:
         """Move the progress bar."""
@@ -250,7 +329,9 @@ class _Audit:
         self.bar.update(n)
 
 
-def _read_answer(answer, rows: list[int], n_rows: int) -> Iterator[tuple[list[int], list[int]]]:
+def _read_answer(
+    answer, rows: list[int], explain: Callable[[int, object], str]
+) -> Iterator[tuple[list[int], list[int]]]:
     """Yield rows with their verdicts as they come: one by one, or all at once."""
     if isinstance(answer, str | bytes | Mapping | Set) or not np.iterable(answer):
         raise ValueError(
@@ -264,7 +345,7 @@ def _read_answer(answer, rows: list[int], n_rows: int) -> Iterator[tuple[list[in
                 f"{rows[0]}: it must return one for each row it gets, in their order. None of these "
                 "verdicts was kept."
             )
-        yield rows, [_verdict(row, value, n_rows) for row, value in zip(rows, answer, strict=True)]
+        yield rows, [_verdict(row, value, explain) for row, value in zip(rows, answer, strict=True)]
         return
     values = iter(answer)
     for place, row in enumerate(rows):
@@ -275,20 +356,16 @@ def _read_answer(answer, rows: list[int], n_rows: int) -> Iterator[tuple[list[in
                 f"The oracle gave {place} verdicts on {len(rows)} rows and ended: row {row} is the first "
                 "without one. It must yield one for each row it gets, in their order."
             ) from None
-        yield [row], [_verdict(row, value, n_rows)]
+        yield [row], [_verdict(row, value, explain)]
 
 
-def _verdict(row: int, value, n_rows: int) -> int:
+def _verdict(row: int, value, explain: Callable[[int, object], str]) -> int:
     try:
         if np.ndim(value) == 0:
-            return int(check_verdicts([row], [value], n_rows)[1][0])
+            return int(check_verdicts([row], [value], row + 1)[1][0])
     except (TypeError, ValueError):
         pass
-    raise ValueError(
-        f"The oracle's verdict on row {row} is {value!r:.60}, but must be -1 for an anomaly or +1 for a "
-        "normal row. Answers of 1 for an anomaly and 0 for a normal row are turned by "
-        "np.where(answers == 1, -1, 1); where the expert cannot tell, +1 can be revised later."
-    )
+    raise ValueError(explain(row, value))
 
 
 def _complete_rounds(ledger: Ledger) -> Iterator[tuple[list[int], list[int]]]:
@@ -316,7 +393,7 @@ def _open(path, X, known: np.ndarray, history: AuditHistory | None) -> Iterator[
                 f"The history belongs to a table of {history.n_rows} rows, and X has {len(known)}: pass "
                 "the table it began with, or leave out the history."
             )
-        past = tuple(recount(history.indices, history.verdicts, history.rounds, history.pending))
+        past = tuple(history._records())
     if path is None:
         session = Session(Ledger(len(known)))
         session.append(*past)
@@ -414,6 +491,13 @@ def _check_past(ledger: Ledger, known: np.ndarray) -> None:
 
 def _read_quietly(y, n_rows: int) -> np.ndarray:
     """Read labels; the detector warns of odd ones once more."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _muted(""):
         return read_labels(y, np.empty(n_rows))
+
+
+@contextmanager
+def _muted(message: str) -> Iterator[None]:
+    """Leave out the warnings that begin with a message."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message)
+        yield

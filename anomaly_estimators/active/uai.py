@@ -277,7 +277,7 @@ class UAI(ActiveDetector):
             rows = held[1].relabelled(torch.from_numpy(seen))
         else:
             rows = held[1]
-        audited = np.flatnonzero(labels)
+        audited = self._identical(X).one_of_each(labels)
         return AuditedRows(
             rows,
             torch.from_numpy(audited),
@@ -329,18 +329,19 @@ class UAI(ActiveDetector):
         # Both thresholds from one pass. In a copy: a round that trained nothing may fail yet.
         self.estimator_ = copy.copy(self.estimator_)
         self.estimator_._take_scores(both[:, 0])
-        self.chosen_score_ = self._choose_score(both[:, _COLUMNS["uai"]])
+        left = self._identical(X).untouched(self.labels_)
+        self.chosen_score_ = self._choose_score(both[left, _COLUMNS["uai"]])
         self._set_threshold(np.ascontiguousarray(both[:, _COLUMNS[self.chosen_score_]]), X)
 
     def _choose_score(self, scores: np.ndarray) -> str:
-        """Name the score that is to rank the rows from now on, by the head's scores of the table."""
+        """Name the score that is to rank the rows from now on, by the head's of those not audited."""
         if self._starts_warm:
             return "uai"
         if self.cold_start != "auto":
             return "base" if self.n_rounds_ < self.cold_start else "uai"
         if not (self.labels_ < 0).any():
             return "base"
-        left = np.sort(scores[self.labels_ == 0])[:_COMPARED]
+        left = np.sort(scores)[:_COMPARED]
         return "uai" if len(left) and self._trust.prefers_head(-left) else "base"
 
     def _set_fitted_state(self, state: dict) -> None:

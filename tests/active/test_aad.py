@@ -192,6 +192,7 @@ def test_verdicts_of_one_kind_are_enough(ensemble, sign, table):
     before = detector.score_samples(X)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "All 5 verdicts")  # they may be the wrong way round
         detector.teach(rows, np.full(5, sign))
     after = detector.score_samples(X)
     spread = (after[rows].mean() - after.mean()) / after.std()
@@ -206,8 +207,9 @@ def test_equal_rows_are_as_good_as_one_with_their_weight(ensemble, table):
     doubled = labels.copy()
     doubled[1::2] = labels[::2]
     # As many labels with half of the influence: the same mean losses, the same prior.
-    one = make(ensemble, prior_influence=0.1).fit(twice, labels)
-    two = make(ensemble, prior_influence=0.1).fit(twice, doubled)
+    settings = {"prior_influence": 0.1, "duplicates": "each"}
+    one = make(ensemble, **settings).fit(twice, labels)
+    two = make(ensemble, **settings).fit(twice, doubled)
     np.testing.assert_allclose(one.weights_, two.weights_, atol=1e-10)
     assert len(one._problem(labels).signs) == len(two._problem(doubled).signs) == 20
 
@@ -387,5 +389,32 @@ def test_mammography_as_published(parameters, published):
         lines = [line.rstrip().split(",") for line in file][1:]
     X = np.array([line[1:] for line in lines], dtype=float)
     truth = np.where([line[0].strip('"') == "anomaly" for line in lines], -1, 1)
-    detector = audit(AAD(**parameters).fit(X), X, truth, rounds=26, k=10)
+    detector = audit(AAD(duplicates="each", **parameters).fit(X), X, truth, rounds=26, k=10)
     assert np.sum(detector.labels_ < 0) / 260 > published - 0.05
+
+
+# Tables of which a forest learns nothing
+
+
+@pytest.mark.parametrize("value", [0.0, 7.3, -1e30])
+@pytest.mark.parametrize("features", ["nodes", "leaves"])
+def test_a_forest_on_equal_rows_says_that_it_learned_nothing(features, value):
+    X = np.full((60, 3), value)
+    with pytest.warns(UserWarning, match=r"forest has learned nothing.*LODA") as caught:
+        detector = AAD(forest_features=features, random_state=0).fit(X)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    scores = detector.score_samples(X)
+    assert (scores == 0).all() and not np.signbit(scores).any()
+    assert len(detector.query(X)) == 1
+
+
+def test_the_ensemble_that_the_warning_names_tells_a_spike(table):
+    X = np.full((60, 3), 7.3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detector = AAD(LODA(), random_state=0).fit(X)
+        AAD(IsolationForest(n_estimators=3), random_state=0).fit(table[0])
+    spike = X.copy()
+    spike[0, 1] += 1.0
+    assert detector.predict(spike).tolist() == [-1] + [1] * 59
+    assert not np.signbit(detector.score_samples(X)).any()

@@ -102,7 +102,7 @@ def test_query_gives_the_most_suspicious_rows_that_are_left(cls, rounds):
 @detectors
 def test_rows_with_equal_scores_come_in_their_order(cls):
     twice = np.repeat(X, 2, axis=0)
-    detector = small(cls).fit(twice)
+    detector = small(cls, duplicates="each").fit(twice)
     rows = detector.query(twice, k=2 * N_ROWS)
     assert_array_equal(rows[::2] + 1, rows[1::2])
     assert (rows[::2] % 2 == 0).all()
@@ -425,6 +425,69 @@ def test_verdicts_that_make_all_rows_anomalies_change_nothing(cls):
     with pytest.raises(ValueError, match="known anomalies"):
         detector.teach(others, -np.ones(len(others)))
     assert learned(detector) == before
+
+
+# Verdicts that may be the wrong way round
+
+
+@detectors
+def test_a_first_round_of_nothing_but_ones_asks_once(cls):
+    detector = small(cls).fit(X)
+    rows = detector.query(X, k=5)
+    with pytest.warns(UserWarning, match=r"All 5 verdicts so far are \+1.*np\.where") as caught:
+        detector.teach(rows, [1] * 5)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    cure = f"detector.teach({rows.tolist()}, [-1, -1, -1, -1, -1], revise=True)"
+    assert cure in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        more = detector.query(X, k=5)
+        detector.teach(more, [1] * 5)
+        exec(cure, {"detector": detector})  # what the warning advises
+        detector.teach(rows, [1] * 5, revise=True)
+    assert (detector.labels_[[*rows, *more]] == 1).all()
+
+
+@detectors
+def test_one_verdict_tells_nothing_and_an_anomaly_all(cls):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        small(cls).fit(X).teach([3], [1]).teach([2], [-1]).teach([4, 5], [1, 1])
+    with pytest.warns(UserWarning, match="All 2 verdicts"):
+        small(cls).fit(X, Y).teach([3], [1]).teach([4], [1])
+
+
+@detectors
+@pytest.mark.parametrize("zero", [0, 0.0, False, np.False_], ids=repr)
+def test_a_zero_names_the_verdicts_before_it_and_their_cure(cls, zero):
+    """One who calls anomalies 1, and follows the advice, keeps no wrong verdict."""
+    detector = small(cls).fit(X, Y)
+    rows, more = [2, 7], [3, 8]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        detector.teach(rows, [1, 1])
+    with pytest.raises(ValueError, match=r"np\.where\(.*misread as normal") as caught:
+        detector.teach(more, [zero, 1])
+    cure = "detector.teach([2, 7], [-1, -1], revise=True)"
+    assert cure in str(caught.value)
+    exec(cure, {"detector": detector})
+    detector.teach(more, np.where(np.asarray([zero, 1]) == 1, -1, 1))
+    expected = Y.copy()
+    expected[[*rows, *more]] = -1, -1, 1, -1
+    assert_array_equal(detector.labels_, expected)
+    # With an anomaly among the verdicts, they were the right way round.
+    with pytest.raises(ValueError) as caught:
+        detector.teach([9], [zero])
+    assert "misread" not in str(caught.value)
+
+
+@detectors
+def test_other_answers_put_nothing_in_doubt(cls, twins):
+    detector = small(cls).fit(X).teach([2], [1])
+    for answer in (None, "cannot tell", "0", np.nan, True, 2):
+        with pytest.raises(ValueError) as caught:
+            detector.teach([3], [answer])
+        assert "misread" not in str(caught.value)
 
 
 @settings(

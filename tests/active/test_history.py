@@ -2,6 +2,7 @@ import copy
 import json
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from anomaly_estimators import AuditHistory
-from anomaly_estimators.active.ledger import Ledger, recount
+from anomaly_estimators.active.ledger import Ledger
 from anomaly_estimators.active.session import describe_table, open_session, read_session
 
 HEADER = describe_table(9, "digest", None)
@@ -31,24 +32,37 @@ def histories(draw, n_rows=30):
     rounds = np.repeat(np.arange(len(sizes)) + 1, sizes)
     n = len(rounds)
     verdicts = draw(st.lists(st.sampled_from([-1, 1]), min_size=n, max_size=n))
-    pending = rows[n : n + draw(st.integers(0, 3))] if n else ()
-    return AuditHistory(rows[:n], verdicts, rounds, pending=pending, n_rows=n_rows)
+    asked = n + draw(st.integers(0, 3)) if n else 0
+    last = asked + draw(st.integers(0, 4)) if n else 0
+    copies = [(copy, draw(st.sampled_from(rows[:n]))) for copy in rows[asked:last]]
+    return AuditHistory(
+        rows[:n], verdicts, rounds, pending=rows[n:asked], copies=copies, n_rows=n_rows
+    )
 
 
 # The history
 
 
+def labelled(history, budget):
+    """Rows that have a verdict by then, and those of them that are anomalies."""
+    verdicts = dict(zip(history.indices[:budget].tolist(), history.verdicts, strict=False))
+    verdicts |= {copy: verdicts[row] for copy, row in history.copies.tolist() if row in verdicts}
+    return list(verdicts), [row for row, verdict in verdicts.items() if verdict < 0]
+
+
 @given(histories(), st.data())
-def test_measures_are_those_of_flagging_what_was_judged(history, data):
+def test_measures_are_those_of_flagging_what_has_a_verdict(history, data):
     truth = np.ones(30, dtype=int)
-    truth[history.indices] = history.verdicts
-    truth[np.setdiff1d(np.arange(30), history.indices)[: data.draw(st.integers(1, 3))]] = -1
+    everything, anomalies = labelled(history, len(history))
+    truth[anomalies] = -1
+    truth[np.setdiff1d(np.arange(30), everything)[: data.draw(st.integers(1, 3))]] = -1
     budget = data.draw(st.integers(0, len(history)))
     flagged = np.ones(30, dtype=int)
-    flagged[history.indices[:budget]] = -1
+    flagged[labelled(history, budget)[0]] = -1
     n_anomalies = int((truth < 0).sum())
 
-    assert history.found_at(budget) == np.sum((truth < 0) & (flagged < 0))
+    seen = history.indices[:budget]
+    assert history.found_at(budget) == np.sum(truth[seen] < 0)
     scores = {"pos_label": -1, "zero_division": 0}
     assert history.f1(n_anomalies, budget) == pytest.approx(f1_score(truth, flagged, **scores))
     recall = recall_score(truth, flagged, **scores)
@@ -66,7 +80,12 @@ def test_found_counts_up_and_labels_hold_the_verdicts(history):
     labels = history.labels()
     assert labels.dtype == np.int8 and len(labels) == 30
     assert_array_equal(labels[history.indices], history.verdicts)
-    assert np.count_nonzero(labels) == len(history)
+    everything, anomalies = labelled(history, len(history))
+    assert sorted(np.flatnonzero(labels)) == sorted(everything)
+    assert sorted(np.flatnonzero(labels < 0)) == sorted(anomalies)
+    expected = [len(labelled(history, n + 1)[0]) for n in range(len(history))]
+    assert history.n_labelled.tolist() == expected
+    assert any("identical" in note for note in history.notes) == bool(len(history.copies))
 
 
 def test_precision_of_nothing_is_zero_with_a_warning(history):
@@ -107,7 +126,7 @@ def test_a_history_cannot_be_changed(history):
     small = AuditHistory(given, [-1, 1], [1, 1])
     given[0] = 3
     assert small.indices[0] == 7
-    for name in ("indices", "verdicts", "rounds", "pending"):
+    for name in ("indices", "verdicts", "rounds", "pending", "copies"):
         with pytest.raises(AttributeError):
             setattr(history, name, ())
         for kept in (history, pickle.loads(pickle.dumps(history)), copy.deepcopy(history)):
@@ -118,7 +137,7 @@ def test_a_history_cannot_be_changed(history):
 @given(histories(), histories())
 def test_equality_is_that_of_the_contents(a, b):
     def contents(history):
-        names = ("indices", "verdicts", "rounds", "pending")
+        names = ("indices", "verdicts", "rounds", "pending", "copies")
         return [getattr(history, name).tolist() for name in names]
 
     assert (a == b) == (contents(a) == contents(b))
@@ -135,13 +154,13 @@ def test_what_it_shows_of_itself(history):
 
 
 def test_a_frame_has_a_line_for_each_verdict(history):
-    frame = history.to_frame()
-    assert frame.columns.tolist() == ["index", "verdict", "round", "n_found"]
+    frame = replace(history, copies=[(3, 2), (8, 2)]).to_frame()
+    assert frame.columns.tolist() == ["index", "verdict", "round", "n_found", "n_labelled"]
     assert frame.to_numpy().tolist() == [
-        [7, -1, 1, 1],
-        [2, 1, 1, 1],
-        [5, -1, 2, 2],
-        [0, -1, 2, 3],
+        [7, -1, 1, 1, 1],
+        [2, 1, 1, 1, 4],
+        [5, -1, 2, 2, 5],
+        [0, -1, 2, 3, 6],
     ]
 
 
@@ -162,6 +181,14 @@ def test_a_frame_has_a_line_for_each_verdict(history):
 def test_what_is_no_history_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         AuditHistory(*arguments)
+
+
+@pytest.mark.parametrize(
+    "copies", [[(7, 2)], [(3, 4)], [(3, 2), (3, 7)], [(9, 2)], [3, 2], [[3.0, 2.0]]]
+)
+def test_copies_are_other_rows_than_those_judged(history, copies):
+    with pytest.raises(ValueError, match=r"Row \d comes|copies must|no row 9"):
+        replace(history, copies=copies)
 
 
 def test_pending_rows_belong_to_a_round_that_has_begun():
@@ -198,6 +225,31 @@ def test_a_revision_makes_a_new_history(history):
         history.revise(8, 1)
     with pytest.raises(ValueError, match="row 7 is 0"):
         history.revise(7, 0)
+    assert history.revise(history.indices, -1).verdicts.tolist() == [-1] * 4
+    assert history.revise([2, 7], [-1, 1]).verdicts.tolist() == [1, -1, -1, -1]
+
+
+def test_a_revision_holds_for_all_that_are_identical(history, path):
+    copied = replace(history, copies=[(3, 2), (8, 2)])
+    assert copied.labels().tolist() == [-1, 0, 1, 1, 0, -1, 0, -1, 1]
+    for index in (2, 8, [3, 8]):
+        assert copied.revise(index, -1).labels().tolist() == [-1, 0, -1, -1, 0, -1, 0, -1, -1]
+    with pytest.raises(ValueError, match="Row 8 has the verdict of row 2"):
+        copied.revise([2, 8], [1, -1])
+    with open_session(path) as session:
+        session.append({"copies": [7, 8], "of": 2})
+    AuditHistory.load(path).revise(8, -1)
+    assert AuditHistory.load(path).labels().tolist() == [0, 0, -1, 0, -1, 1, 0, -1, -1]
+
+
+def test_verdicts_in_doubt_are_noted():
+    doubtful = AuditHistory([7, 2, 5], [1, 1, 1], [1, 1, 1])
+    (note,) = doubtful.notes
+    assert "All 3 verdicts so far are +1" in note
+    assert repr(doubtful) == "AuditHistory(3 rows in 1 round, 0 anomalies; see notes)"
+    assert not eval("history.revise(history.indices, -1)", {"history": doubtful}).notes
+    assert not doubtful.revise(2, -1).notes
+    assert not AuditHistory([7], [1], [1]).notes and not AuditHistory([], [], []).notes
 
 
 # The ledger
@@ -206,7 +258,7 @@ def test_a_revision_makes_a_new_history(history):
 @given(histories())
 def test_the_records_of_a_history_lead_back_to_it(history):
     ledger = Ledger(30)
-    for record in recount(history.indices, history.verdicts, history.rounds, history.pending):
+    for record in history._records():
         ledger.add(json.loads(json.dumps(record)))
     assert AuditHistory._from_ledger(ledger, None) == history
     assert ledger.n_found == history.found_at(len(history))
@@ -227,7 +279,7 @@ def test_a_round_may_be_cut_short():
 @given(histories(), st.data())
 def test_the_ledger_counts_what_was_found(history, data):
     ledger = Ledger(30)
-    for record in recount(history.indices, history.verdicts, history.rounds, history.pending):
+    for record in history._records():
         ledger.add(record)
     for row in data.draw(st.lists(st.sampled_from(history.indices.tolist() or [0]), max_size=5)):
         if len(history):
@@ -252,6 +304,11 @@ def test_the_ledger_counts_what_was_found(history, data):
         {"row": 2},
         {"revise": 2, "verdict": 1},
         {"revise": [1], "verdict": 1},
+        {"copies": [4], "of": 2},
+        {"copies": [1], "of": 1},
+        {"copies": [9], "of": 1},
+        {"copies": [4, 2.0], "of": 1},
+        {"copies": 4, "of": 1},
         {},
     ],
 )

@@ -1,5 +1,6 @@
 import inspect
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,15 @@ from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import check_random_state
 
-from anomaly_estimators import UAI, AuditHistory, LabelConsistency, active_search, load
+from anomaly_estimators import (
+    AAD,
+    LODA,
+    UAI,
+    AuditHistory,
+    LabelConsistency,
+    active_search,
+    load,
+)
 from anomaly_estimators.active.base import ActiveDetector
 from anomaly_estimators.active.session import SessionFile
 
@@ -463,6 +472,135 @@ def test_a_stream_keeps_what_came_before(last, X, truth, path):
     history = caught.value.history
     assert len(history) == 2 and f"row {history.pending[0]} is" in str(caught.value)
     assert history == AuditHistory.load(path)
+
+
+# An expert who calls anomalies 1, and normal rows 0
+
+
+@pytest.fixture(scope="module")
+def clear():
+    """Rows of which a detector finds the anomalies at once, and the truth of them."""
+    rng = np.random.default_rng(1)
+    truth = np.where(np.arange(40) % 5 == 0, -1, 1)
+    return rng.normal(size=(40, 3)) * np.where(truth < 0, 30, 1)[:, None], truth
+
+
+def aad():
+    return AAD(LODA(n_projections=10), random_state=0)
+
+
+def advice(error, pattern=r"correct them by (.*\)), before going on"):
+    """What an error advises to do."""
+    (call,) = re.findall(pattern, str(error))
+    return call
+
+
+def streamed(answers):
+    return lambda rows: iter(answers[rows])
+
+
+def at_once(answers):
+    return lambda rows: answers[rows]
+
+
+@pytest.mark.parametrize("give", [at_once, streamed])
+@pytest.mark.parametrize("in_file", [True, False])
+@pytest.mark.parametrize("k", [1, 3, 20])
+def test_answers_the_wrong_way_round_are_put_right(give, in_file, k, clear, path):
+    X, truth = clear
+    wrong = (truth < 0).astype(int)
+    kept = {"path": path} if in_file else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match=r"is .*0.*, but must be") as caught:
+            active_search(aad(), X, give(wrong), 40, k, **kept)
+    error = caught.value
+    stored = error.history
+    assert (stored.verdicts == 1).all() and (len(stored) > 0 or (k, give) == (20, at_once))
+    detector, whole = aad(), aad()
+    if len(stored):
+        assert str(stored.indices.tolist()) in str(error)
+        names = {"AuditHistory": AuditHistory, "error": error}
+        exec(advice(error), names)
+        revised = names["history"]
+        assert (revised.verdicts == -1).all() and not revised.notes
+        kept = kept or {"history": revised}
+    else:
+        assert "correct them" not in str(error)
+    history = active_search(detector, X, give(np.where(wrong == 1, -1, 1)), 40, k, **kept)
+    expected = active_search(whole, X, at_once(truth), 40, k)
+    assert_array_equal(history.labels(), truth)
+    assert_array_equal(detector.labels_, truth)
+    if k == 20 or (len(stored) <= k and give is at_once):
+        # Nothing was chosen by a detector that had learned them: it is the audit with right answers.
+        assert history == expected
+        assert_array_equal(detector.score_samples(X), whole.score_samples(X))
+
+
+def test_verdicts_before_the_right_ones_are_not_accused(clear, path):
+    X, truth = clear
+    active_search(aad(), X, Expert(truth), 15, 5, path=path)
+    assert AuditHistory.load(path).found_at(15) > 0
+    with pytest.raises(ValueError, match="is 0") as caught:
+        active_search(aad(), X, lambda rows: [1, 1, 0, 1, 1], 20, 5, path=path)
+    assert "correct them" not in str(caught.value)
+    # But those of this oracle are.
+    answers = iter([1, 1, 0])
+    with pytest.raises(ValueError, match="is 0") as caught:
+        active_search(aad(), X, lambda rows: answers, 20, 5, path=path)
+    assert f"revise({caught.value.history.indices[15:].tolist()}, -1)" in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", [None, "cannot tell", True, np.nan, 2])
+def test_other_answers_do_not_accuse_those_before(answer, clear):
+    stream = iter([1, 1, answer])
+    with pytest.raises(ValueError, match="but must be") as caught:
+        active_search(aad(), clear[0], lambda rows: stream, 20, 5)
+    assert len(caught.value.history) == 2 and "correct them" not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [aad, lambda: Direction(random_state=0)])
+@pytest.mark.parametrize("k", [1, 5])
+def test_nothing_but_ones_is_asked_about_once(make, k, clear, path):
+    X, _ = clear
+    with pytest.warns(UserWarning) as caught:
+        history = active_search(make(), X, lambda rows: [1] * len(rows), 10, k, path=path)
+    told = [w for w in caught if "verdicts so far are +1" in str(w.message)]
+    assert len(told) == 1 and told[0].filename == __file__
+    assert f"All {max(k, 2)} verdicts" in str(told[0].message)
+    # It stays in the history until it is put right; going on does not repeat it.
+    assert "revise" in history.notes[0] and history.notes == AuditHistory.load(path).notes
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        history = active_search(make(), X, lambda rows: [1] * len(rows), 15, k, path=path)
+        history = eval("history.revise(history.indices, -1)", {"history": history})
+        assert not history.notes
+        final = active_search(make(), X, lambda rows: [1] * len(rows), 20, k, path=path)
+    assert final.found_at(20) == 15 and not final.notes
+
+
+def test_a_round_with_an_anomaly_asks_nothing(clear):
+    X, truth = clear
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        active_search(aad(), X, at_once(truth), 20, 5)
+        active_search(aad(), X, at_once(truth), 1)
+
+
+def test_a_kept_detector_is_put_right_too(clear, path):
+    X, truth = clear
+    detector = aad()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError) as caught:
+            active_search(detector, X, at_once((truth < 0).astype(int)), 40, 3, path=path)
+    exec(advice(caught.value), {"AuditHistory": AuditHistory})
+    with pytest.raises(ValueError, match="do not agree") as caught:
+        active_search(detector, X, at_once(truth), 40, 3, path=path, resume="keep")
+    exec(advice(caught.value, r"(detector\.teach.*?\)) or"), {"detector": detector})
+    history = active_search(detector, X, at_once(truth), 40, 3, path=path, resume="keep")
+    assert_array_equal(history.labels(), truth)
+    assert_array_equal(detector.labels_, truth)
 
 
 # Going on

@@ -45,9 +45,12 @@ def test_rows_are_a_copy():
     assert not np.shares_memory(rows, given_)
 
 
+ZEROS = [0, -0.0, np.False_]
+
+
 @pytest.mark.parametrize(
     "verdict",
-    [0, -0.0, 2, 1 + 1e-12, np.nan, -np.inf, True, np.False_, None, "1", b"-1", "anomaly", pd.NA]
+    [*ZEROS, 2, 1 + 1e-12, np.nan, -np.inf, True, None, "1", b"-1", "anomaly", pd.NA]
     + [pd.NaT, [1], np.ones(1), np.array(True), 1j, 10**400, {1}],
     ids=repr,
 )
@@ -55,6 +58,7 @@ def test_everything_else_is_no_verdict(verdict):
     with pytest.raises(ValueError, match=r"The verdict on row 4 is .*Leave a row out") as caught:
         check_verdicts([2, 4], [1, verdict], 5)
     assert len(str(caught.value)) < 250
+    assert ("np.where" in str(caught.value)) == any(verdict is zero for zero in ZEROS)
 
 
 def test_long_input_is_not_shown_as_a_whole():

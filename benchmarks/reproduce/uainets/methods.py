@@ -32,6 +32,8 @@ _NETWORK = {
     **_RATE,
 }
 _STEPS = 5_000
+# Every row is a verdict of its own in the papers, also where it is identical to another.
+_AUDIT = {"duplicates": "each"}
 # The paper's DAGMM is that of its own paper, whose network for KDDCUP serves all sets here.
 _DAGMM = {
     "hidden_layer_sizes": (60, 30, 10),
@@ -74,6 +76,7 @@ def _uai(base: Callable, seed: int, problem: Problem, **parameters):
         "cold_start": 10,
         "audited_batch_size": 256,
         "head_learning_rate": 0.01,
+        **_AUDIT,
         **_RATE,
         **parameters,
     }
@@ -94,7 +97,8 @@ def _tree_aad(seed: int, problem: Problem, **parameters):
 
 
 def _aad(ensemble, seed: int, problem: Problem, **parameters):
-    return AAD(ensemble, max_labels=_memory(problem), random_state=seed, **parameters)
+    parameters = {"max_labels": _memory(problem), "random_state": seed, **_AUDIT, **parameters}
+    return AAD(ensemble, **parameters)
 
 
 def _memory(problem: Problem) -> int | None:
@@ -113,7 +117,7 @@ METHODS: dict[str, Callable[[int, Problem], OutlierDetector]] = {
     "DAE": _dae,
     "DAE_uai": partial(_uai, _dae),
     "DAE_uai, auto": partial(_uai, _dae, cold_start="auto"),
-    "DAE_uai, defaults": lambda seed, problem: UAI(random_state=seed),
+    "DAE_uai, defaults": lambda seed, problem: UAI(random_state=seed, **_AUDIT),
     "Class": _class,
     "Class_uai": partial(_uai, _class),
 }
