@@ -226,7 +226,7 @@ def cloned(trial: Trial) -> Iterator[str]:
 
 
 def parameters_set(trial: Trial) -> Iterator[str]:
-    """Parameters that are set after a fit count from the next one on."""
+    """Parameters that are set after a fit are refused by name until the next one, or back again."""
     detector = trial.detector
     new = {
         "hidden_layer_sizes": (9, 3),
@@ -245,9 +245,18 @@ def parameters_set(trial: Trial) -> Iterator[str]:
     chosen = [name for name in new if name in names]
     if trial.problem.case.number % 2:
         chosen = [chosen[trial.problem.case.number // 2 % len(chosen)]]
+    changed = [name for name in chosen if names[name] != new[name]]
     detector.set_params(**{name: new[name] for name in chosen})
+    try:
+        detector.predict(trial.problem.X)
+        if changed:
+            yield f"set_params({', '.join(changed)}) is ignored"
+    except ValueError as error:
+        if not any(f"{name}=" in str(error) for name in changed) or "fit again" not in str(error):
+            yield f"after set_params({', '.join(changed)}): {error}"
+    detector.set_params(**{name: names[name] for name in chosen})
     for text in compare(trial, detector.decision_function(trial.problem.X)):
-        yield f"after set_params({', '.join(chosen)}): {text}"
+        yield f"after set_params({', '.join(chosen)}) and back: {text}"
 
 
 def audit(trial: Trial) -> Iterator[str]:
