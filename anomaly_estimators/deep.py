@@ -93,7 +93,10 @@ class DeepDetector(OutlierDetector):
     tol : float, default=1e-4
         Relative improvement of the held-out loss that counts for early stopping.
     callbacks : list of skorch callbacks or None, default=None
-        They are copied, and meet the net at its events as described in skorch's documentation.
+        They meet the net at its events as described in skorch's documentation. A fit works with copies
+        of them, in ``net_.callbacks_``, which hold what they recorded; the run or the writer of a
+        logger, and files, are those that you gave. Every phase of the training is one of its own to
+        them, but not to loggers. A callback that can mean nothing in the fit is refused before it.
     checkpoint : str, path-like or None, default=None
         Where the state of the training is written every minute. A fit with the same data and
         parameters goes on from it after it was killed, with the same outcome. The name is that of a
@@ -116,7 +119,9 @@ class DeepDetector(OutlierDetector):
     Attributes
     ----------
     net_ : skorch.NeuralNet
-        The skorch net.
+        The skorch net. Its ``forward`` and ``predict`` take rows on the network's scale, those of
+        ``scaler_.transform(X)``, and give what the network returns; only ``fit`` of the detector
+        trains it.
     module_ : torch.nn.Module
         The trained network.
     scaler_ : transformer or None

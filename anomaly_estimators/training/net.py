@@ -125,6 +125,8 @@ class DetectorNet(skorch.NeuralNet):
         self.phase_: Phase | None = None
         self.optimizer_ = None
         self.engine_: list[Callback] = []
+        # Whether anybody listens to gradients.
+        self.sees_gradients_ = False
         self.frozen_: set[nn.Parameter] = set()
         self.iterator_train = make_batches
         self.train_split = None
@@ -262,7 +264,7 @@ class DetectorNet(skorch.NeuralNet):
     def train_step(self, batch, **fit_params):
         phase = self.current_phase
         with self.stepping():
-            if self._listeners("on_grad_computed"):
+            if self.sees_gradients_:
                 step = super().train_step(batch, **fit_params)
             else:
                 self.optimizer_.zero_grad()
@@ -296,6 +298,7 @@ class DetectorNet(skorch.NeuralNet):
             return
         phase = self.current_phase
         self.trained_module.train(training)
+        self.sees_gradients_ = bool(self._listeners("on_grad_computed"))
         listeners = self._listeners("on_batch_begin", "on_batch_end")
         by_batch = bool(listeners) or any(reads_batches(cb) for _, cb in self.callbacks_)
         if phase.anneal is not None and not training:
