@@ -103,7 +103,8 @@ def threshold(scores: np.ndarray, contamination: float | str) -> float:
     possible = np.concatenate([[0], 1 + np.flatnonzero(gaps)])
     n_flagged = int(possible[np.abs(possible - n_asked).argmin()])
     if n_flagged != n_asked and (contamination != "auto" or n_flagged == 0):
-        _warn_of_ties(n_flagged, n_asked, len(ranked), contamination)
+        all_tied = len(possible) == 1
+        _warn_of_ties(n_flagged, n_asked, len(ranked), contamination, all_tied=all_tied)
     elif contamination != "auto" and contamination * len(ranked) < 1.0:
         warnings.warn(
             f"contamination={contamination!r} of {len(ranked)} training rows is less than one row: the "
@@ -124,11 +125,22 @@ def _quartiles(scores: np.ndarray) -> np.ndarray:
     return 2.0 * np.percentile(0.5 * np.asarray(scores), [25, 75])
 
 
-def _warn_of_ties(n_flagged: int, n_asked: int, n_rows: int, contamination: float | str) -> None:
+def _warn_of_ties(
+    n_flagged: int, n_asked: int, n_rows: int, contamination: float | str, *, all_tied: bool
+) -> None:
+    if all_tied:
+        why = (
+            "all have the same score. Where the rows themselves are all equal, nothing can be learned "
+            "of what is unusual: fit rows that differ."
+        )
+    else:
+        why = (
+            "rows with the same score are on the same side of the threshold. Rank the rows by "
+            "score_samples where that is too coarse."
+        )
     warnings.warn(
         f"contamination={contamination!r} asks for {n_asked} of {n_rows} training rows, but "
-        f"{n_flagged} are flagged ({n_flagged / n_rows:.2%}): rows with the same score are on the same "
-        "side of the threshold. Rank the rows by score_samples where that is too coarse.",
+        f"{n_flagged} are flagged ({n_flagged / n_rows:.2%}): {why}",
         UserWarning,
         stacklevel=2,
     )

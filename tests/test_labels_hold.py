@@ -152,6 +152,20 @@ def test_a_threshold_that_rounding_cannot_move(cls):
         assert (np.abs(decision) > min(margin, 1e300)).all()
 
 
+@pytest.mark.parametrize(
+    "cls",
+    # One label in all rows is refused.
+    [cls for cls in public_detectors() if not known(cls, label_column=-1)],
+    ids=lambda cls: cls.__name__,
+)
+def test_a_table_of_equal_rows_is_pointed_out(cls):
+    X = np.full((30, 3), 2.0)
+    with pytest.warns(UserWarning, match="0 are flagged.*nothing can be learned"):
+        detector = small(cls).fit(X, labels(cls, len(X)))
+    scores = detector.score_samples(X)
+    assert not np.signbit(scores[scores == 0]).any()
+
+
 def test_tied_anomalies_are_flagged_together_and_counted():
     rng = np.random.default_rng(0)
     X = np.vstack([rng.normal(size=(880, 5)), np.tile(rng.normal(size=5) * 3 + 8, (120, 1))])
