@@ -58,9 +58,8 @@ class DetectorNet(skorch.NeuralNet):
         super().__init__(*args, **kwargs)
         self.weight_decay = weight_decay
         self.foreign = foreign
-        # Contexts in which the module and its loss, and the optimizer, draw random numbers.
-        self.drawing: Callable[[], AbstractContextManager] = nullcontext
-        self.stepping: Callable[[], AbstractContextManager] = nullcontext
+        # Contexts in which parts of a step run.
+        self.in_module = self.in_loss = self.in_optimizer = nullcontext
         self.phase_: Phase | None = None
         # Called after every step of the optimizer, without arguments.
         self.after_step: Callable[[], None] | None = None
@@ -79,17 +78,16 @@ class DetectorNet(skorch.NeuralNet):
         """Train this phase's module by its loss from now on, with a new optimizer."""
         self.phase_ = phase
         self.epoch_ = 0
-        # Only where it is needed: it costs every call of torch a microsecond.
-        foreign = self.foreign or any(map(may_draw, self.module_.modules()))
-        self.drawing = redirected if foreign else nullcontext
-        self.stepping = nullcontext if isinstance(self.optimizer, str) else redirected
+        self.in_module = _context(self.foreign or any(map(may_draw, self.module_.modules())))
+        self.in_loss = _context(self.foreign)
+        self.in_optimizer = _context(not isinstance(self.optimizer, str))
         self._initialize_optimizer()
 
     def end_training(self) -> None:
         """Forget the last phase, whose loss may be a closure that no pickle can hold."""
         self.phase_ = None
         self.optimizer_ = None
-        self.drawing = self.stepping = nullcontext
+        self.in_module = self.in_loss = self.in_optimizer = nullcontext
 
     def __getstate__(self):
         state = super().__getstate__()
@@ -134,13 +132,15 @@ class DetectorNet(skorch.NeuralNet):
         return self
 
     def infer(self, x: Tensor, **fit_params):
-        return self.trained_module(x)
+        with self.in_module():
+            return self.trained_module(x)
 
     def get_loss(self, y_pred, y_true, X=None, training=False) -> Tensor:
-        return self.phase_.loss(y_pred, X, y_true)
+        with self.in_loss():
+            return self.phase_.loss(y_pred, X, y_true)
 
     def train_step(self, batch, **fit_params):
-        with self.stepping():
+        with self.in_optimizer():
             if self._grad_listeners:
                 step = super().train_step(batch, **fit_params)
             else:
@@ -148,7 +148,7 @@ class DetectorNet(skorch.NeuralNet):
                 step = self.train_step_single(batch, **fit_params)
                 self.optimizer_.step()
         if self.phase_.observe is not None:
-            with torch.no_grad(), self.drawing():
+            with torch.no_grad(), self.in_loss():
                 self.phase_.observe(step["y_pred"])
         if self.after_step is not None:
             self.after_step()
@@ -156,15 +156,15 @@ class DetectorNet(skorch.NeuralNet):
 
     def train_step_single(self, batch, **fit_params):
         X, y = batch
-        with self.drawing():
-            outputs = self.infer(X)
-            loss = self.get_loss(outputs, y, X=X, training=True)
+        outputs = self.infer(X)
+        loss = self.get_loss(outputs, y, X=X, training=True)
+        with self.in_module():
             loss.backward()
         return {"loss": loss, "y_pred": outputs}
 
     def validation_step(self, batch, **fit_params):
         X, y = batch
-        with torch.no_grad(), self.drawing():
+        with torch.no_grad():
             outputs = self.infer(X)
             return {"loss": self.get_loss(outputs, y, X=X), "y_pred": outputs}
 
@@ -216,3 +216,8 @@ class DetectorNet(skorch.NeuralNet):
             getattr(self, event)(self, **kwargs)
             for callback in listeners:
                 getattr(callback, event)(self, **kwargs)
+
+
+def _context(foreign: bool) -> Callable[[], AbstractContextManager]:
+    """Where code runs that may draw random numbers; the library's own needs, and pays, nothing."""
+    return redirected if foreign else nullcontext
