@@ -17,6 +17,7 @@ class GaussianNoise(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> layer, X = GaussianNoise(0.5), torch.zeros(2, 3)
     >>> bool((layer(X) != X).all())
     True

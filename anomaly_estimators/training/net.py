@@ -113,10 +113,9 @@ class DetectorNet(skorch.NeuralNet):
         self.epoch_ = 0
         self.max_epochs = phase.max_iter
         self.best_losses_ = {}
-        # Only where it is needed: it costs every call of torch a microsecond.
-        foreign = self.foreign or any(map(may_draw, self.module_.modules()))
-        self.drawing = redirected if foreign else nullcontext
-        self.stepping = nullcontext if isinstance(self.optimizer, str) else redirected
+        self.in_module = _context(self.foreign or any(map(may_draw, self.module_.modules())))
+        self.in_loss = _context(self.foreign)
+        self.in_optimizer = _context(not isinstance(self.optimizer, str))
         with self._current_init_context("optimizer"):
             self.initialize_optimizer()
 
@@ -134,9 +133,8 @@ class DetectorNet(skorch.NeuralNet):
         self.after_step: Callable[[], None] | None = None
         # Context in which held-out rows are evaluated, and the best weights are kept.
         self.evaluation: Callable[[], AbstractContextManager] = nullcontext
-        # Contexts in which the module and its loss, and the optimizer, draw random numbers.
-        self.drawing: Callable[[], AbstractContextManager] = nullcontext
-        self.stepping: Callable[[], AbstractContextManager] = nullcontext
+        # Contexts in which parts of a step run.
+        self.in_module = self.in_loss = self.in_optimizer = nullcontext
 
     def __getstate__(self):
         # A callback may pickle the net while it is trained.
@@ -173,7 +171,7 @@ class DetectorNet(skorch.NeuralNet):
         return self
 
     def _get_param_names(self):
-        own = ("after_step", "drawing", "evaluation", "stepping")
+        own = ("after_step", "evaluation", "in_loss", "in_module", "in_optimizer")
         return [n for n in super()._get_param_names() if n not in own and not n.startswith("_")]
 
     def set_params(self, **params):
@@ -256,14 +254,17 @@ class DetectorNet(skorch.NeuralNet):
     def infer(self, x: Tensor, **fit_params):
         if not isinstance(x, Tensor):
             x = torch.as_tensor(np.asarray(x, dtype=np.float32), device=self.device)
-        return self.trained_module(x)
+        with self.in_module():
+            return self.trained_module(x)
 
     def get_loss(self, y_pred, y_true, X=None, training=False) -> Tensor:
-        return self.current_phase.loss(y_pred, X, y_true)
+        phase = self.current_phase
+        with self.in_loss():
+            return phase.loss(y_pred, X, y_true)
 
     def train_step(self, batch, **fit_params):
         phase = self.current_phase
-        with self.stepping():
+        with self.in_optimizer():
             if self.sees_gradients_:
                 step = super().train_step(batch, **fit_params)
             else:
@@ -271,7 +272,7 @@ class DetectorNet(skorch.NeuralNet):
                 step = self.train_step_single(batch, **fit_params)
                 self.optimizer_.step()
         if phase.observe is not None:
-            with torch.no_grad(), self.drawing():
+            with torch.no_grad(), self.in_loss():
                 phase.observe(step["y_pred"])
         if self.after_step is not None:
             self.after_step()
@@ -280,18 +281,21 @@ class DetectorNet(skorch.NeuralNet):
     def train_step_single(self, batch, **fit_params):
         phase = self.current_phase
         X, y = batch
-        with self.drawing():
-            outputs = self.infer(X)
+        outputs = self.infer(X)
+        with self.in_loss():
             loss = phase.loss(outputs, X, y)
+        with self.in_module():
             loss.backward()
         return {"loss": loss, "y_pred": outputs}
 
     def validation_step(self, batch, **fit_params):
         phase = self.current_phase
         X, y = batch
-        with torch.no_grad(), self.drawing():
+        with torch.no_grad():
             outputs = self.infer(X)
-            return {"loss": phase.loss(outputs, X, y), "y_pred": outputs}
+            with self.in_loss():
+                loss = phase.loss(outputs, X, y)
+        return {"loss": loss, "y_pred": outputs}
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
@@ -444,3 +448,8 @@ def _buildable_type(kind: type) -> type:
 def _buildable(outputs):
     """Return named outputs that skorch, too, can move to a device: it makes tuples of iterables."""
     return _buildable_type(type(outputs))(outputs) if hasattr(outputs, "_fields") else outputs
+
+
+def _context(foreign: bool) -> Callable[[], AbstractContextManager]:
+    """Where code runs that may draw random numbers; the library's own needs, and pays, nothing."""
+    return redirected if foreign else nullcontext

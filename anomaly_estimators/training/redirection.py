@@ -46,8 +46,8 @@ def redirected() -> AbstractContextManager:
 
     Notes
     -----
-    Out of reach is what a scripted module draws and, in torch before 2.13, what is drawn in a backward
-    pass.
+    Out of reach is what a scripted module draws and, where torch has no
+    ``torch.overrides.redispatch_function``, what is drawn in a backward pass.
 
     Examples
     --------

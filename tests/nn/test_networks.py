@@ -10,6 +10,7 @@ from anomaly_estimators.nn.autoencoder import AutoencoderNetwork, mlp_autoencode
 from anomaly_estimators.nn.mixture import MixtureHead
 from anomaly_estimators.nn.mlp import ACTIVATIONS, MLP
 from anomaly_estimators.nn.normalisation import BatchNorm
+from anomaly_estimators.nn.randomness import Dropout
 
 SIZES = [(3, 2), (5, 4, 1), (6, 12, 4, 2)]
 
@@ -66,7 +67,7 @@ def test_blocks_are_the_layers_and_share_their_weights(sizes, dropout, batch_nor
 
 def test_dropout_acts_on_hidden_layers_in_training_only():
     network = MLP([4, 1000, 2], dropout=0.5)
-    assert [type(layer) for layer in network] == [nn.Linear, nn.Tanh, nn.Dropout, nn.Linear]
+    assert [type(layer) for layer in network] == [nn.Linear, nn.Tanh, Dropout, nn.Linear]
     X = torch.randn(3, 4)
     assert not torch.equal(network(X), network(X))
     network.eval()
