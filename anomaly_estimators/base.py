@@ -16,11 +16,13 @@ from anomaly_estimators._signatures import check_arguments, inherit_parameters
 from anomaly_estimators.labels import read_labels
 from anomaly_estimators.row_blocks import join, row_blocks
 from anomaly_estimators.settings import check_settings, settings_of
-from anomaly_estimators.thresholds import threshold
+from anomaly_estimators.thresholds import flagged_count, threshold
 from anomaly_estimators.validation import validate_rows
 
 __all__ = ["OutlierDetector", "finite_scores", "threshold"]
 
+# Rows that are scored a second time, to see by how much rounding differs.
+_TRIED = 8
 # What helps where mean scores do not.
 _SEARCH_BY = (
     "To search by labels, pass scoring=, such as anomaly_estimators.model_selection.roc_auc_scorer; "
@@ -325,11 +327,26 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
 
     def _set_threshold(self, scores: np.ndarray, X: np.ndarray) -> None:
         self._check_scores(scores, X)
-        self._take_scores(scores)
+        self._take_scores(scores, self._seen_rounding(scores, X))
 
-    def _take_scores(self, scores: np.ndarray) -> None:
+    def _take_scores(self, scores: np.ndarray, noise: float = 0.0) -> None:
         """Take from the scores of the training rows what is to be known of them."""
-        self.offset_ = threshold(scores, self.contamination)
+        self.offset_ = threshold(scores, self.contamination, noise)
+
+    def _seen_rounding(self, scores: np.ndarray, X: np.ndarray) -> float:
+        """By how much the scores of some rows differ when they are computed alone, or among a few.
+
+        A score may be what is left of large terms: then rounding is large beside it, and only a trial
+        tells. The rows are those next to the threshold, where it matters.
+        """
+        if not self._scores_rows_apart:
+            return 0.0
+        place = flagged_count(np.sort(scores), self.contamination)
+        near = np.argsort(scores, kind="stable")[max(0, place - _TRIED // 2) :][:_TRIED]
+        trials = [near, *near[:, None]]
+        with np.errstate(over="ignore", invalid="ignore"):
+            seen = [np.abs(self._exact_scores(X[rows]) - scores[rows]).max() for rows in trials]
+        return float(np.nan_to_num(max(seen), posinf=0.0))
 
     def _scores(self, X: np.ndarray) -> np.ndarray:
         """Scores of validated rows, in their own precision."""

@@ -9,6 +9,8 @@ __all__ = ["flagged_count", "rounding", "threshold"]
 # Scores that differ by less, relative to their size, are the same: several hundred thousand times the
 # rounding of a single operation in float64, and what is left of it after sums that cancel.
 _ROUNDING = 1e-9
+# Some rows were looked at; others may differ by more.
+_NOISE_FACTOR = 16.0
 
 
 def rounding(scores: np.ndarray) -> np.ndarray:
@@ -64,7 +66,7 @@ def flagged_count(scores: np.ndarray, contamination: float | str) -> int:
     return max(1, n_flagged)
 
 
-def threshold(scores: np.ndarray, contamination: float | str) -> float:
+def threshold(scores: np.ndarray, contamination: float | str, noise: float = 0.0) -> float:
     """Score below which a row is flagged.
 
     Parameters
@@ -74,6 +76,8 @@ def threshold(scores: np.ndarray, contamination: float | str) -> float:
     contamination : float or "auto"
         Share of the rows to flag, at least one row. "auto" flags what lies below the lower quartile
         by more than 1.5 interquartile ranges (Tukey's fence).
+    noise : float, default=0.0
+        By how much scores were seen to differ when they were computed again.
 
     Returns
     -------
@@ -96,7 +100,7 @@ def threshold(scores: np.ndarray, contamination: float | str) -> float:
     """
     ranked = np.sort(np.asarray(scores, dtype=np.float64))
     n_asked = flagged_count(ranked, contamination)
-    margins = rounding(ranked)
+    margins = np.maximum(rounding(ranked), _NOISE_FACTOR * noise)
     # A gap between two neighbours is one that rounding of both leaves open.
     with np.errstate(over="ignore"):
         gaps = np.diff(ranked) > 2.0 * np.maximum(margins[1:], margins[:-1])

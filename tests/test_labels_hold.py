@@ -9,6 +9,8 @@ import pytest
 import torch
 from _public import epochs, known, labels, public_detectors, small, suited
 
+from anomaly_estimators import Autoencoder, OutlierDetector
+
 detectors = pytest.mark.parametrize("cls", public_detectors(), ids=lambda cls: cls.__name__)
 
 
@@ -139,6 +141,28 @@ def test_huge_values_of_a_small_type_do_not_overflow(cls, mapped):
     assert (detector.predict(mapped(rows)) == detector.predict(rows)).all()
 
 
+def test_scores_that_are_what_is_left_of_large_terms_are_parted_by_what_rounding_leaves():
+    """Differences of 1e-7 are below the rounding of this score, large beside itself."""
+
+    class Difference(OutlierDetector):
+        def _fit(self, X, labels):
+            pass
+
+        def _anomaly_score(self, X):
+            # What a sum in another order leaves of terms of 1e9, for a row that comes alone.
+            rest = 1e-7 * np.sin(1e3 * X[:, 0]) if len(X) == 1 else 0.0
+            return X[:, 1] + rest
+
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=200), 1e-7 * rng.random(200)])
+    X[:20, 1] += 200.0
+    with pytest.warns(UserWarning, match="asks for 60 of 200 training rows, but 20 are flagged"):
+        detector = Difference(contamination=0.3).fit(X)
+    expected = detector.predict(X)
+    alone = np.concatenate([detector.predict(X[[i]]) for i in range(len(X))])
+    np.testing.assert_array_equal(alone, expected)
+
+
 @detectors
 def test_a_threshold_that_rounding_cannot_move(cls):
     """The lowest of the rows is flagged alone exactly if it is flagged among the others."""
@@ -169,8 +193,6 @@ def test_a_table_of_equal_rows_is_pointed_out(cls):
 def test_tied_anomalies_are_flagged_together_and_counted():
     rng = np.random.default_rng(0)
     X = np.vstack([rng.normal(size=(880, 5)), np.tile(rng.normal(size=5) * 3 + 8, (120, 1))])
-    from anomaly_estimators import Autoencoder
-
     with pytest.warns(UserWarning, match="asks for 100 of 1000 training rows, but 120 are flagged"):
         detector = Autoencoder(max_iter=5, random_state=0).fit(X)
     flagged = detector.predict(X) == -1

@@ -74,6 +74,6 @@ class DeepSVDD(HypersphereDetector):
             return one_class_loss(squared_distances)
         return soft_boundary_loss(squared_distances, self.nu)
 
-    def _take_scores(self, scores: np.ndarray) -> None:
-        super()._take_scores(scores)
+    def _take_scores(self, scores: np.ndarray, noise: float = 0.0) -> None:
+        super()._take_scores(scores, noise)
         self.radius_ = float(np.quantile(-scores, 1.0 - self.nu))
