@@ -78,5 +78,7 @@ html_theme_options = {
     "show_toc_level": 2,
     "secondary_sidebar_items": ["page-toc"],
 }
+html_static_path = ["_static"]
+html_css_files = ["wrap.css"]
 html_show_sourcelink = False
 html_copy_source = False

@@ -80,7 +80,9 @@ def expert(rows):
 
 
 def audited(make, table, seed):
-    return active_search(make(seed), table, expert, args.budget, args.k)
+    # A look for every row, also for identical ones, as the rankings beside it count them.
+    detector = make(seed).set_params(duplicates="each")
+    return active_search(detector, table, expert, args.budget, args.k)
 
 
 def ranked(make, table, seed):
