@@ -46,6 +46,8 @@ def redirected() -> AbstractContextManager:
 
     Notes
     -----
+    ``torch.manual_seed`` in the block seeds the global generators, which the block does not draw from.
+
     Out of reach is what a scripted module draws and, where torch has no
     ``torch.overrides.redispatch_function``, what is drawn in a backward pass.
 
