@@ -572,6 +572,8 @@ def test_nothing_but_ones_is_asked_about_once(make, k, clear, path):
     assert "revise" in history.notes[0] and history.notes == AuditHistory.load(path).notes
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # Of scores that tie.
+        warnings.filterwarnings("ignore", "contamination=", UserWarning)
         history = active_search(make(), X, lambda rows: [1] * len(rows), 15, k, path=path)
         history = eval("history.revise(history.indices, -1)", {"history": history})
         assert not history.notes
