@@ -60,7 +60,8 @@ def neighbour():
     drawn, seen, over = [], [], threading.Event()
 
     def draw():
-        while not over.is_set():
+        # A few more after a fit that was over at once.
+        while not over.is_set() or len(drawn) <= 10:
             drawn.append((torch.rand(()).item(), random.random(), np.random.rand()))  # noqa: NPY002
             seen.append(settings())
 
