@@ -324,6 +324,10 @@ class UAI(ActiveDetector):
 
         return join_rows(base._map(both, X, dtype=dtype), X.shape[0])
 
+    def _seen_rounding(self, scores: np.ndarray, X: np.ndarray) -> float:
+        # A round passes the table through the network once, and no row twice.
+        return 0.0
+
     def _calibrate(self, X: np.ndarray) -> None:
         both = finite_scores(self._both_scores(X, np.float64))
         # Both thresholds from one pass. In a copy: a round that trained nothing may fail yet.
